@@ -1,0 +1,1 @@
+//! maniple-operator
