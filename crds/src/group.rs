@@ -75,7 +75,9 @@ impl std::str::FromStr for GroupName {
             "durable" => Ok(Self::Durable),
             "blob" => Ok(Self::Blob),
             _ => match lower.strip_prefix("function:") {
-                Some(rest) if !rest.is_empty() => Ok(Self::Function(text["function:".len()..].to_owned())),
+                Some(rest) if !rest.is_empty() => {
+                    Ok(Self::Function(text["function:".len()..].to_owned()))
+                }
                 _ => Err(UnknownGroup(text.to_owned())),
             },
         }
@@ -122,10 +124,16 @@ pub fn group_of(name: &str, bindings: &[Binding]) -> Result<GroupName, InvalidDi
 fn shared_group(binding: &Binding) -> Option<GroupName> {
     match binding.kind().to_ascii_lowercase().as_str() {
         // Event Grid, SignalR and assistant skills are called over HTTP (webhooks of the host).
-        "httptrigger" | "eventgridtrigger" | "signalrtrigger" | "assistantskilltrigger" => Some(GroupName::Http),
+        "httptrigger" | "eventgridtrigger" | "signalrtrigger" | "assistantskilltrigger" => {
+            Some(GroupName::Http)
+        }
         "orchestrationtrigger" | "activitytrigger" | "entitytrigger" => Some(GroupName::Durable),
         // As text and without blanks: the number 1 is not Event Grid.
-        "blobtrigger" if binding.text("source").is_some_and(|s| s.eq_ignore_ascii_case("EventGrid")) => {
+        "blobtrigger"
+            if binding
+                .text("source")
+                .is_some_and(|s| s.eq_ignore_ascii_case("EventGrid")) =>
+        {
             Some(GroupName::Blob)
         }
         _ => None,
@@ -134,7 +142,9 @@ fn shared_group(binding: &Binding) -> Option<GroupName> {
 
 /// The trigger of a function: its first input binding whose type ends in `Trigger`.
 pub fn trigger(bindings: &[Binding]) -> Option<&Binding> {
-    bindings.iter().find(|b| b.is_trigger() && is_input(b).unwrap_or(false))
+    bindings
+        .iter()
+        .find(|b| b.is_trigger() && is_input(b).unwrap_or(false))
 }
 
 /// One group with its functions.
@@ -165,8 +175,16 @@ pub fn groups(functions: &[Function]) -> Result<Vec<Group<'_>>, (usize, InvalidD
     Ok(by_name
         .into_iter()
         .map(|(name, functions)| {
-            let guests = if name == GroupName::Http { blob.clone() } else { Vec::new() };
-            Group { name, functions, guests }
+            let guests = if name == GroupName::Http {
+                blob.clone()
+            } else {
+                Vec::new()
+            };
+            Group {
+                name,
+                functions,
+                guests,
+            }
         })
         .collect())
 }
@@ -177,8 +195,14 @@ mod tests {
     use serde_json::json;
 
     fn function(name: &str, trigger: &str) -> Function {
-        let binding = serde_json::from_value(json!({"type": trigger, "direction": "in", "source": "EventGrid"}));
-        Function { name: name.into(), disabled: false, bindings: vec![binding.unwrap()] }
+        let binding = serde_json::from_value(
+            json!({"type": trigger, "direction": "in", "source": "EventGrid"}),
+        );
+        Function {
+            name: name.into(),
+            disabled: false,
+            bindings: vec![binding.unwrap()],
+        }
     }
 
     #[test]
@@ -198,11 +222,23 @@ mod tests {
             function("b", "blobTrigger"),
             function("q", "queueTrigger"),
         ];
-        let names = |f: &[Function]| groups(f).unwrap().iter().map(|g| g.name.to_string()).collect::<Vec<_>>();
+        let names = |f: &[Function]| {
+            groups(f)
+                .unwrap()
+                .iter()
+                .map(|g| g.name.to_string())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names(&functions), ["blob", "function:q", "http"]);
         let all = groups(&functions).unwrap();
         let http = all.iter().find(|g| g.name == GroupName::Http).unwrap();
-        assert_eq!(http.guests.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            http.guests
+                .iter()
+                .map(|f| f.name.as_str())
+                .collect::<Vec<_>>(),
+            ["b"]
+        );
         functions[2].disabled = true;
         assert_eq!(names(&functions), ["blob", "http"]);
     }

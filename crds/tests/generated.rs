@@ -8,7 +8,10 @@ fn the_committed_manifest_is_current() {
     let committed = include_str!("../generated/maniple.dev_functionapps.yaml");
     let committed: serde_json::Value = serde_saphyr::from_str(committed).unwrap();
     let current = serde_json::to_value(FunctionApp::crd()).unwrap();
-    assert_eq!(committed, current, "run `make generate` and commit the result");
+    assert_eq!(
+        committed, current,
+        "run `make generate` and commit the result"
+    );
 }
 
 #[test]

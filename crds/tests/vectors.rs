@@ -7,11 +7,16 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 fn cases(file: &str) -> Vec<Value> {
-    let folder = std::env::var_os("MANIPLE_VECTORS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")), PathBuf::from);
+    let folder = std::env::var_os("MANIPLE_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")),
+        PathBuf::from,
+    );
     let path = folder.join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let cases = serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone();
+    let cases = serde_json::from_str::<Value>(&text).unwrap()["cases"]
+        .as_array()
+        .unwrap()
+        .clone();
     assert!(!cases.is_empty(), "{} holds no cases", path.display());
     cases
 }
@@ -22,12 +27,20 @@ fn vectors_groups() {
         let bindings: Vec<Binding> = serde_json::from_value(case["bindings"].clone()).unwrap();
         let got = group_of(case["functionName"].as_str().unwrap(), &bindings);
         match case["group"].as_str() {
-            Some(group) => assert_eq!(got.as_ref().map(ToString::to_string).as_deref(), Ok(group), "{case}"),
+            Some(group) => assert_eq!(
+                got.as_ref().map(ToString::to_string).as_deref(),
+                Ok(group),
+                "{case}"
+            ),
             None => assert!(got.is_err() && case["error"].is_string(), "{case}"),
         }
         // Where the host itself threw there is no answer to compare with.
         if got.is_ok() && case["triggerTypeError"].is_null() {
-            assert_eq!(trigger(&bindings).map(Binding::kind), case["triggerType"].as_str(), "{case}");
+            assert_eq!(
+                trigger(&bindings).map(Binding::kind),
+                case["triggerType"].as_str(),
+                "{case}"
+            );
         }
     }
 }

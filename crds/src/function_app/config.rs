@@ -220,7 +220,11 @@ impl FunctionAppConfig {
         if let Some(set) = set {
             return set;
         }
-        if self.runtime.as_ref().is_some_and(|r| r.name == RuntimeName::Python) {
+        if self
+            .runtime
+            .as_ref()
+            .is_some_and(|r| r.name == RuntimeName::Python)
+        {
             return 1;
         }
         match self.scale_and_concurrency.instance_memory_mb {
@@ -241,6 +245,8 @@ impl FunctionAppConfig {
 
     /// Cores that a process in the instance sees: the CPU limit rounded up, as .NET does.
     pub fn visible_cores(&self) -> u32 {
-        u32::try_from(self.milli_cpu()).unwrap_or(1000).div_ceil(1000)
+        u32::try_from(self.milli_cpu())
+            .unwrap_or(1000)
+            .div_ceil(1000)
     }
 }

@@ -47,9 +47,12 @@ impl JsonSchema for Binding {
 impl Binding {
     /// A property by name, in any letter case; an exact match wins.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0
-            .get(name)
-            .or_else(|| self.0.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+        self.0.get(name).or_else(|| {
+            self.0
+                .iter()
+                .find(|(k, _)| k.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v)
+        })
     }
 
     /// A property that is text.

@@ -56,6 +56,9 @@ pub struct WaitingRoom {
 
 impl Default for WaitingRoom {
     fn default() -> Self {
-        Self { max_requests: 1000, max_seconds: 120 }
+        Self {
+            max_requests: 1000,
+            max_seconds: 120,
+        }
     }
 }

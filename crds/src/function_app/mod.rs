@@ -11,9 +11,9 @@ mod scaling;
 mod status;
 
 pub use config::{
-    AlwaysReady, Deployment, DeploymentAuthentication, DeploymentAuthenticationType, DeploymentStorage,
-    FunctionAppConfig, HttpTrigger, MAX_INSTANCE_COUNT, Runtime, RuntimeName, ScaleAndConcurrency, SiteUpdateStrategy,
-    SiteUpdateStrategyType, Triggers,
+    AlwaysReady, Deployment, DeploymentAuthentication, DeploymentAuthenticationType,
+    DeploymentStorage, FunctionAppConfig, HttpTrigger, MAX_INSTANCE_COUNT, Runtime, RuntimeName,
+    ScaleAndConcurrency, SiteUpdateStrategy, SiteUpdateStrategyType, Triggers,
 };
 pub use functions::{Binding, Function, HostConfig, HostConfigPrecedence};
 pub use http::{Http, WaitingRoom};
@@ -130,7 +130,9 @@ pub struct FunctionAppSpec {
 }
 
 /// Whether the instances of an app are spread over zones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum ZoneRedundancy {
     /// Instances run wherever the scheduler puts them.
     #[default]

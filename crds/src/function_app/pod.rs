@@ -38,9 +38,18 @@ pub struct LocalName {
 #[x_kube(
     validation = Rule::new("has(self.value) != has(self.valueFrom)")
         .message("appSettings[]: set exactly one of value and valueFrom"),
-    validation = Rule::new(
-        "!self.name.matches('^(?i)(POD_NAMESPACE|WEBSITE_INSTANCE_ID|FUNCTIONS_ADMIN_ISOLATION_ENABLED|WEBSITE_SITE_NAME|CONTAINER_ENCRYPTION_KEY|WEBSITE_AUTH_ENCRYPTION_KEY|AzureFunctionsWebHost(__|:)hostid|AzureFunctionsJobHost(__|:)functions(__|:).*|ASPNETCORE_SHUTDOWNTIMEOUTSECONDS|WEBSITE_SKU|FUNCTIONS_TARGET_GROUP|MANAGED_ENVIRONMENT|WEBSITE_PLACEHOLDER_MODE|LEGION_SERVICE_HOST)$')"
-    ).message("appSettings[].name: this name is set by the operator or would change the mode of the host or open its admin API; remove it (see docs/function-app.md, refused settings)")
+    validation = Rule::new("!self.name.matches('^(?i)(POD_NAMESPACE)$')")
+        .message("appSettings[].name: POD_NAMESPACE makes the host take its locks from a leader service that does not exist; use another name"),
+    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_INSTANCE_ID)$')")
+        .message("appSettings[].name: WEBSITE_INSTANCE_ID opens the admin API of the host to every pod and hides the app from the host; remove it"),
+    validation = Rule::new("!self.name.matches('^(?i)(FUNCTIONS_ADMIN_ISOLATION_ENABLED)$')")
+        .message("appSettings[].name: FUNCTIONS_ADMIN_ISOLATION_ENABLED locks the operator out of the admin API; remove it"),
+    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_AUTH_ENCRYPTION_KEY)$')")
+        .message("appSettings[].name: WEBSITE_AUTH_ENCRYPTION_KEY makes the host send its keys to a trigger service; remove it"),
+    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_SKU|FUNCTIONS_TARGET_GROUP|MANAGED_ENVIRONMENT|WEBSITE_PLACEHOLDER_MODE|LEGION_SERVICE_HOST)$')")
+        .message("appSettings[].name: this name puts the host into another mode, in which groups do not work; remove it"),
+    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_SITE_NAME|CONTAINER_ENCRYPTION_KEY|ASPNETCORE_SHUTDOWNTIMEOUTSECONDS|AzureFunctionsWebHost(__|:)hostid|AzureFunctionsJobHost(__|:)functions(__|:).*)$')")
+        .message("appSettings[].name: the operator sets this name for every group; remove it")
 )]
 pub struct AppSetting {
     /// Name of the environment variable.
