@@ -1,0 +1,42 @@
+//! What the stand-in counted. These routes do not exist in the real host; they need no credential.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::host::Host;
+
+/// The counters and what the instance is.
+pub(super) async fn stats(State(host): State<Arc<Host>>) -> Response {
+    super::json(&snapshot(&host))
+}
+
+/// Forgets the past; what runs now stays counted.
+pub(super) async fn reset(State(host): State<Arc<Host>>) -> StatusCode {
+    host.activity.reset();
+    StatusCode::NO_CONTENT
+}
+
+/// The counters as JSON: the answer of `/standin/stats` and the last line of the log.
+pub fn snapshot(host: &Host) -> Value {
+    let listening: Vec<&str> = host
+        .functions
+        .iter()
+        .filter(|function| function.is_listening)
+        .map(|function| function.name.as_str())
+        .collect();
+    json!({
+        "standin": true,
+        "instance": host.instance,
+        "hostId": host.host_id.text(),
+        "state": host.status().state.name(),
+        "draining": host.generation().is_draining(),
+        "uptimeMs": u64::try_from(host.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "process": host.activity.process(),
+        "functions": host.activity.functions(),
+        "listening": listening,
+    })
+}
