@@ -1,1 +1,10 @@
-//! maniple-core
+//! Pure decisions of the scaler: no Kubernetes, no async runtime, no I/O, and time is an argument.
+//!
+//! * [`decision`]: how many instances a group should have, and why.
+//! * [`timer`]: schedules as the function host reads them, and when a timer needs an instance.
+//! * [`queue`]: storage queue options, backlog and target.
+//! * [`concurrency`]: the dynamic-concurrency snapshot of the host.
+//! * [`names`]: app settings and `%name%`.
+
+pub mod names;
+pub mod timer;
