@@ -1,0 +1,1 @@
+//! The service on a real port with the generated client.

@@ -1,0 +1,152 @@
+//! TLS from files, read again when they change.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{GrpcError, metrics::CallMetrics};
+
+/// How often the files are looked at. Kubernetes itself needs about a minute to bring a changed Secret into a pod.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Where certificate, key and CA are. PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate and its intermediates, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// When given, clients must show a certificate of one of these CAs (mutual TLS).
+    pub client_ca: Option<PathBuf>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Content {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// The configuration in use.
+pub(super) struct TlsStore {
+    files: TlsFiles,
+    current: Mutex<(Content, Arc<ServerConfig>)>,
+}
+
+impl TlsStore {
+    /// Reads the files.
+    pub(super) fn load(files: TlsFiles) -> Result<Self, GrpcError> {
+        let content = read(&files)?;
+        let config = Arc::new(build(&files, &content)?);
+        Ok(Self {
+            files,
+            current: Mutex::new((content, config)),
+        })
+    }
+
+    /// For the next connection.
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.lock().1)
+    }
+
+    /// Reads the files again; `true` when they changed and are in use now. On an error the old ones stay.
+    pub(super) fn reload(&self) -> Result<bool, GrpcError> {
+        let content = read(&self.files)?;
+        if self.current.lock().0 == content {
+            return Ok(false);
+        }
+        let config = Arc::new(build(&self.files, &content)?);
+        *self.current.lock() = (content, config);
+        Ok(true)
+    }
+
+    /// Reloads until `stop`.
+    pub(super) async fn follow(&self, metrics: CallMetrics, stop: CancellationToken) {
+        let mut told = String::new();
+        while stop
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_some()
+        {
+            match self.reload() {
+                Ok(false) => continue,
+                Ok(true) => {
+                    told.clear();
+                    metrics.reloaded(true);
+                    tracing::info!(certificate = %self.files.certificate.display(), "grpc: certificates changed");
+                }
+                Err(error) => {
+                    metrics.reloaded(false);
+                    // Once per kind of trouble: a rotation writes several files one after the other.
+                    let message = error.to_string();
+                    if message != told {
+                        tracing::warn!(%error, "grpc: changed certificates cannot be used, the old ones stay");
+                        told = message;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Content, GrpcError> {
+    let file = |path: &Path| fs::read(path).map_err(|error| bad(path, &error));
+    Ok(Content {
+        certificate: file(&files.certificate)?,
+        key: file(&files.key)?,
+        client_ca: files.client_ca.as_deref().map(file).transpose()?,
+    })
+}
+
+fn build(files: &TlsFiles, content: &Content) -> Result<ServerConfig, GrpcError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match (&files.client_ca, &content.client_ca) {
+        (Some(path), Some(pem)) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path, pem)? {
+                roots.add(certificate)?;
+            }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let chain = certificates(&files.certificate, &content.certificate)?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&content.key).map_err(|error| bad(&files.key, &error))?;
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, GrpcError> {
+    let list = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| bad(path, &error))?;
+    if list.is_empty() {
+        return Err(bad(path, &"there is no certificate in it"));
+    }
+    Ok(list)
+}
+
+fn bad(path: &Path, message: &dyn ToString) -> GrpcError {
+    GrpcError::TlsFile {
+        path: path.to_owned(),
+        message: message.to_string(),
+    }
+}
