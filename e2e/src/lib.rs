@@ -1,1 +1,7 @@
-//! e2e
+//! A real Kubernetes cluster on one machine, made from module registries alone, and what the suites need to use it.
+//!
+//! [`cluster::Cluster`] is the entry point: `Cluster::connect()` finds the cluster that a suite should use, and for a
+//! cluster of our own it can stop, kill and start each part. [`image`] makes container images without a registry.
+
+pub mod cluster;
+pub mod image;
