@@ -13,6 +13,12 @@ pub const APP_LABEL: &str = "maniple.dev/app";
 pub const GROUP_LABEL: &str = "maniple.dev/group";
 /// Annotation with the full name of the group, which may hold characters that labels may not.
 pub const GROUP_ANNOTATION: &str = "maniple.dev/group-name";
+/// Annotation of a Deployment that says who writes its replica count: [`DRIVER_NATIVE`] or [`DRIVER_KEDA`].
+pub const DRIVER_ANNOTATION: &str = "maniple.dev/driver";
+/// The scaler writes the replica count.
+pub const DRIVER_NATIVE: &str = "native";
+/// KEDA writes the replica count and asks the scaler for it.
+pub const DRIVER_KEDA: &str = "keda";
 /// Standard label that names the operator.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].

@@ -1,0 +1,27 @@
+//! Apps for the tests of this folder.
+
+use maniple_crds::FunctionApp;
+use serde_json::{Value, json};
+
+/// An app with these fields of its spec, as the API server would store it.
+pub(super) fn app(name: &str, spec: Value) -> FunctionApp {
+    let mut whole = json!({"image": "registry.example/app:1"});
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
+    let mut app: FunctionApp = serde_json::from_value(json!({
+        "apiVersion": "maniple.dev/v1alpha1",
+        "kind": "FunctionApp",
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-of-{name}"), "generation": 3},
+        "spec": whole,
+    }))
+    .unwrap();
+    app.metadata.labels = None;
+    app
+}
+
+/// One function with one input binding.
+pub(super) fn function(name: &str, trigger: &str) -> Value {
+    json!({"name": name, "bindings": [{"type": trigger, "direction": "in", "name": "t"}]})
+}

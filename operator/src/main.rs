@@ -1,0 +1,82 @@
+//! The operator's process.
+
+use clap::Parser;
+use maniple_operator::args::Platform;
+use maniple_operator::controller::{function_app, scaled_object};
+use maniple_operator::metrics::OperatorMetrics;
+use maniple_runtime::{
+    ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, RuntimeArgs,
+};
+use std::time::Duration;
+
+/// Reconciles FunctionApps into Deployments, Services and ScaledObjects.
+#[derive(Parser)]
+#[command(name = "operator", version)]
+struct Args {
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+
+    #[command(flatten)]
+    platform: Platform,
+
+    /// Namespace of the Lease by which the replicas elect a leader.
+    #[arg(
+        long,
+        env = "MANIPLE_LEASE_NAMESPACE",
+        default_value = "maniple-system"
+    )]
+    lease_namespace: String,
+
+    /// Name of that Lease.
+    #[arg(long, env = "MANIPLE_LEASE_NAME", default_value = "maniple-operator")]
+    lease_name: String,
+
+    /// Name of this replica in the Lease.
+    #[arg(long, env = "MANIPLE_INSTANCE", default_value = "local")]
+    instance: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let mut runtime = Runtime::init(
+        Component::new("operator", env!("CARGO_PKG_VERSION")),
+        args.runtime,
+    )?;
+    let metrics = OperatorMetrics::register(&runtime.metrics);
+    runtime.serve_admin(Router::new()).await?;
+    let client = runtime.kube_client(ClientProfile::Ordinary).await?;
+    let lease_client = runtime.kube_client(ClientProfile::Lease).await?;
+
+    let work = runtime
+        .shutdown
+        .stage("controller", Duration::from_secs(20));
+    let lease = runtime.shutdown.stage("lease", Duration::from_secs(5));
+    let settings = LeaseSettings::new(&args.lease_namespace, &args.lease_name, &args.instance);
+    let mut leadership = Leadership::start(lease_client, settings, &runtime.metrics, &lease)?;
+
+    let stop = work.token();
+    let platform = args.platform;
+    work.spawn("controller", async move {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            leading = leadership.until_leading() => if !leading { return Ok(()) },
+        }
+        tracing::info!("leading");
+        metrics.leading(true);
+        let cleaner = tokio::spawn(scaled_object::release_abandoned(
+            client.clone(),
+            platform.namespace.clone(),
+            stop.clone(),
+        ));
+        tokio::select! {
+            result = function_app::run(client, platform, metrics.clone(), stop.clone()) => result?,
+            // Another replica may lead by now: end at once, with whatever was under way.
+            () = leadership.until_following() => anyhow::bail!("the lease was lost"),
+        }
+        cleaner.await?;
+        anyhow::Ok(())
+    });
+    runtime.run().await?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Metrics of the operator. Labels are bounded: categories and kinds, never names of objects.
+
+use maniple_runtime::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Category {
+    category: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// Counters of the operator.
+#[derive(Clone, Debug)]
+pub struct OperatorMetrics {
+    runs: Counter,
+    failures: Family<Category, Counter>,
+    duration: Histogram,
+    writes: Family<Kind, Counter>,
+    leading: Gauge,
+}
+
+impl OperatorMetrics {
+    /// Registers everything.
+    pub fn register(metrics: &Metrics) -> Self {
+        let own = Self {
+            runs: Counter::default(),
+            failures: Family::default(),
+            // 1 ms to 16 s.
+            duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            writes: Family::default(),
+            leading: Gauge::default(),
+        };
+        metrics.register(|registry| {
+            registry.register("operator_reconciles", "Reconcile runs", own.runs.clone());
+            registry.register(
+                "operator_reconcile_failures",
+                "Failed reconcile runs",
+                own.failures.clone(),
+            );
+            registry.register(
+                "operator_reconcile_seconds",
+                "Duration of reconcile runs in seconds",
+                own.duration.clone(),
+            );
+            registry.register(
+                "operator_writes",
+                "Writes to the API server by kind",
+                own.writes.clone(),
+            );
+            registry.register(
+                "operator_leading",
+                "1 while this replica reconciles",
+                own.leading.clone(),
+            );
+        });
+        own
+    }
+
+    /// One finished run.
+    pub fn run(&self, took: Duration, failure: Option<&'static str>) {
+        self.runs.inc();
+        self.duration.observe(took.as_secs_f64());
+        if let Some(category) = failure {
+            self.failures.get_or_create(&Category { category }).inc();
+        }
+    }
+
+    /// One write.
+    pub fn writes(&self, kind: &'static str) {
+        self.writes.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Whether this replica reconciles.
+    pub fn leading(&self, leading: bool) {
+        self.leading.set(i64::from(leading));
+    }
+}
