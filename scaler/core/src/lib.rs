@@ -4,7 +4,11 @@
 //! * [`timer`]: schedules as the function host reads them, and when a timer needs an instance.
 //! * [`queue`]: storage queue options, backlog and target.
 //! * [`concurrency`]: the dynamic-concurrency snapshot of the host.
+//! * [`host_config`]: host.json with its overrides.
 //! * [`names`]: app settings and `%name%`.
 
+pub mod concurrency;
+pub mod host_config;
 pub mod names;
+pub mod queue;
 pub mod timer;

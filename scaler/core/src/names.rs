@@ -36,6 +36,14 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.by_name.get(&name.to_uppercase()).map(String::as_str)
     }
+
+    /// The settings whose names start with `prefix`, without it, in upper case.
+    pub(crate) fn below(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        let prefix = prefix.to_uppercase();
+        self.by_name.iter().filter_map(move |(name, value)| {
+            Some((name.strip_prefix(prefix.as_str())?, value.as_str()))
+        })
+    }
 }
 
 /// A text whose settings cannot be resolved.
