@@ -140,7 +140,9 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn metadata(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn metadata(pairs: Pairs<'_>) -> HashMap<String, String> {
         pairs
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn bad_references_say_which_part_is_wrong() {
         let long = "a".repeat(300);
-        let table: [(&str, &[(&str, &str)], &str); 9] = [
+        let table: [(&str, Pairs<'_>, &str); 9] = [
             ("", &[("app", "shop"), ("group", "http")], "namespace"),
             ("Team", &[("app", "shop"), ("group", "http")], "namespace"),
             ("a/b", &[("app", "shop"), ("group", "http")], "namespace"),

@@ -29,21 +29,25 @@ use super::{metrics::CallMetrics, tls::TlsStore};
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The streams of an old connection end spread over this time, so that KEDA does not open all of them at once.
-pub(super) const STREAM_SPREAD: Duration = Duration::from_secs(10);
+/// The streams of an old connection end spread over this part of its age, so that KEDA does not open all of them at once.
+const SPREAD_PART: u32 = 20;
+/// Longest such time.
+const LONGEST_SPREAD: Duration = Duration::from_secs(10);
 
 /// What a call knows about its connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionInfo {
     /// When the server asks the client to leave this connection (GOAWAY).
     closes_at: Instant,
+    /// The streams end spread over this time after that.
+    spread: Duration,
 }
 
 impl ConnectionInfo {
     /// When a stream on this connection is to end: soon after the client was asked to leave, so that it opens the next
     /// one on another connection.
     pub(super) fn stream_end(&self) -> Instant {
-        self.closes_at + STREAM_SPREAD.mul_f64(fastrand::f64())
+        self.closes_at + self.spread.mul_f64(fastrand::f64())
     }
 }
 
@@ -100,6 +104,7 @@ pub(super) async fn accept(
             };
             let info = ConnectionInfo {
                 closes_at: Instant::now() + age,
+                spread: (age / SPREAD_PART).min(LONGEST_SPREAD),
             };
             // A closed channel means that the server has stopped; the connection is dropped.
             let _ = connections.send(Ok(Connection { io, info })).await;

@@ -13,9 +13,6 @@ mod server;
 mod service;
 mod tls;
 
-#[cfg(test)]
-mod tests;
-
 pub use book::{Answer, DecisionBook, GroupRef, METRIC_NAME};
 pub use error::GrpcError;
 pub use server::{GrpcArgs, GrpcServer};

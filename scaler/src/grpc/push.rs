@@ -32,10 +32,9 @@ pub(super) struct Push {
     active: bool,
     /// The group existed while the stream was open.
     existed: bool,
-    /// Active, but no instance was seen yet.
-    unseen: bool,
     /// Nothing is sent while the decision is not known.
     held: bool,
+    /// Set while the group is active and no instance is seen.
     due: Option<Instant>,
     wait: Duration,
     jitter: f64,
@@ -46,7 +45,6 @@ impl Push {
         Self {
             active: false,
             existed: false,
-            unseen: false,
             held: false,
             due: None,
             wait: FIRST_WAIT,
@@ -65,11 +63,10 @@ impl Push {
                 let unseen = self.active && !observed.is_some_and(|count| count > 0);
                 if !unseen {
                     self.due = None;
-                } else if edge || !self.unseen {
+                } else if edge || self.due.is_none() {
                     // New, or the instances vanished although they are wanted.
                     self.schedule(FIRST_WAIT, now);
                 }
-                self.unseen = unseen;
                 if edge { Step::Send } else { Step::Wait }
             }
             Answer::Unknown { .. } | Answer::Paused { .. } => {

@@ -151,13 +151,13 @@ impl ExternalScaler for ExternalScalerService {
             metrics: self.metrics.clone(),
             open: self.metrics.opened("StreamIsActive"),
         };
-        let pushes = stream::unfold(pusher, |mut pusher| async {
+        let answers = stream::unfold(pusher, |mut pusher| async {
             pusher
                 .next()
                 .await
                 .map(|()| (Ok(IsActiveResponse { result: true }), pusher))
         });
-        Ok(Response::new(Box::pin(pushes)))
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type StreamMetricSpecStream = Answers<GetMetricSpecResponse>;

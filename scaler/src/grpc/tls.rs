@@ -81,7 +81,7 @@ impl TlsStore {
             .is_some()
         {
             match self.reload() {
-                Ok(false) => continue,
+                Ok(false) => {}
                 Ok(true) => {
                     told.clear();
                     metrics.reloaded(true);
@@ -148,5 +148,77 @@ fn bad(path: &Path, message: &dyn ToString) -> GrpcError {
     GrpcError::TlsFile {
         path: path.to_owned(),
         message: message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_pair(files: &TlsFiles) {
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(&files.certificate, pair.cert.pem()).unwrap();
+        fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn files(directory: &Path) -> TlsFiles {
+        TlsFiles {
+            certificate: directory.join("tls.crt"),
+            key: directory.join("tls.key"),
+            client_ca: None,
+        }
+    }
+
+    #[test]
+    fn changed_files_are_used_and_bad_ones_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        write_pair(&files);
+        let store = TlsStore::load(files.clone()).unwrap();
+        let first = store.current();
+        assert!(!store.reload().unwrap());
+        assert!(Arc::ptr_eq(&first, &store.current()));
+
+        write_pair(&files);
+        assert!(store.reload().unwrap());
+        let second = store.current();
+        assert!(!Arc::ptr_eq(&first, &second));
+
+        // In the middle of a rotation: the new certificate with the old key.
+        let old_key = fs::read(&files.key).unwrap();
+        write_pair(&files);
+        fs::write(&files.key, old_key).unwrap();
+        assert_eq!(store.reload().unwrap_err().category(), "tls");
+        assert!(Arc::ptr_eq(&second, &store.current()));
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        let error = |files: &TlsFiles| {
+            TlsStore::load(files.clone())
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error(&files).contains("tls.crt"), "{}", error(&files));
+
+        write_pair(&files);
+        fs::write(&files.key, "no key").unwrap();
+        assert!(error(&files).contains("tls.key"), "{}", error(&files));
+
+        write_pair(&files);
+        let client_ca = directory.path().join("ca.crt");
+        fs::write(&client_ca, "").unwrap();
+        let files = TlsFiles {
+            client_ca: Some(client_ca),
+            ..files
+        };
+        assert!(
+            error(&files).contains("no certificate"),
+            "{}",
+            error(&files)
+        );
     }
 }

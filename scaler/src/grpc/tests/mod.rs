@@ -1,1 +1,0 @@
-//! The service on a real port with the generated client.
