@@ -1,5 +1,6 @@
 //! A function of the app as this instance sees it: what it is bound to, whether it is served, what is wrong with it.
 
+use maniple_core::timer::Schedule;
 use serde_json::{Value, json};
 
 use crate::app::FunctionDefinition;
@@ -47,8 +48,8 @@ pub enum Trigger {
     },
     /// A schedule.
     Timer {
-        /// The text, resolved.
-        schedule: String,
+        /// When it runs.
+        schedule: Schedule,
         /// Keep the status in a blob, as the definition says.
         use_monitor: bool,
         /// Run when the listener starts.
@@ -257,7 +258,12 @@ fn trigger_of(name: &str, binding: &Value, settings: &Settings) -> Result<Trigge
         return Ok(Trigger::Queue { queue, connection });
     }
     if group::is_type(binding, "timerTrigger") {
-        let schedule = resolved("schedule")?.unwrap_or_default();
+        let text = resolved("schedule")?.unwrap_or_default();
+        let schedule = Schedule::usable(&text).map_err(|error| {
+            format!(
+                "The schedule expression '{text}' was not recognized as a valid cron expression or timespan string. ({error})"
+            )
+        })?;
         return Ok(Trigger::Timer {
             schedule,
             use_monitor: flag(binding, "useMonitor", true),

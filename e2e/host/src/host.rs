@@ -17,8 +17,9 @@ use crate::generation::Generation;
 use crate::host_id::{HostId, host_id};
 use crate::host_json::{HostJson, HostJsonError, HttpOptions, QueueOptions};
 use crate::http::throttle::Throttle;
-use crate::listeners;
+use crate::listeners::{self, Reports};
 use crate::settings::Settings;
+use crate::storage::Storage;
 use crate::work::{FunctionWork, Input, Invocation, Reply, WorkError};
 
 /// States of the host, as `/admin/host/status` names them.
@@ -124,6 +125,10 @@ pub struct Host {
     pub cores: u32,
     /// Failure modes.
     pub faults: Faults,
+    /// Access to the storage accounts that the settings name.
+    pub storage: Storage,
+    /// What the listeners say of themselves.
+    pub reports: Reports,
     /// When the process began.
     pub started: Instant,
     work: Arc<dyn FunctionWork>,
@@ -236,6 +241,8 @@ impl Host {
                 is_loaded: false,
             }),
             generation: Mutex::default(),
+            storage: Storage::new(&environment),
+            reports: Reports::default(),
             drain_turn: Arc::new(Semaphore::new(1)),
             restart_turn: tokio::sync::Mutex::default(),
             started: Instant::now(),

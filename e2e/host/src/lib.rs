@@ -20,6 +20,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod listeners;
 pub mod settings;
+pub mod storage;
 pub mod time_span;
 pub mod work;
 

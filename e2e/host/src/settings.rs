@@ -57,14 +57,6 @@ impl Settings {
         self.values.get(&name.to_lowercase()).map(String::as_str)
     }
 
-    /// The value of a connection setting: `X`, or else `AzureWebJobsX`; empty values do not count.
-    pub fn connection(&self, name: &str) -> Option<&str> {
-        self.get(name)
-            .filter(|value| !value.is_empty())
-            .or_else(|| self.get(&format!("AzureWebJobs{name}")))
-            .filter(|value| !value.is_empty())
-    }
-
     /// All settings below a prefix (`a:b:`), with lower-case names without the prefix.
     pub fn below(&self, prefix: &str) -> Vec<(&str, &str)> {
         let prefix = prefix.to_lowercase();

@@ -38,5 +38,6 @@ pub fn snapshot(host: &Host) -> Value {
         "process": host.activity.process(),
         "functions": host.activity.functions(),
         "listening": listening,
+        "listeners": host.reports.all(),
     })
 }

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[allow(unreachable_pub, reason = "shared with the tests of another crate")]
+#[path = "../../../../scaler/sources/tests/support/azurite.rs"]
+pub(crate) mod azurite;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,10 +121,15 @@ impl Client {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait)
-            .await
-            .unwrap_or_else(|_| panic!("waited in vain for: {what}"))
+        patiently(what, wait).await
     }
+}
+
+/// Waits for a future, for much longer than anything should take.
+pub(crate) async fn patiently<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for: {what}"))
 }
 
 pub(crate) fn seconds_since_1970() -> i64 {
