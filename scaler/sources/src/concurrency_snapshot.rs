@@ -1,8 +1,9 @@
 //! The snapshot of dynamic concurrency that the Functions host keeps.
 //!
-//! Place: `BlobStorageConcurrencyStatusRepository` of the WebJobs SDK. Its meaning for scaling is decided by the caller.
+//! Only the bytes are fetched here; path and meaning are those of [`ConcurrencyOptions`].
 
 use bytes::Bytes;
+use maniple_core::concurrency::ConcurrencyOptions;
 
 use crate::storage::{Account, BlobClient, ConnectionError, StorageError, StorageHttp};
 
@@ -22,7 +23,7 @@ impl ConcurrencySnapshotSource {
     ) -> Result<Self, ConnectionError> {
         Ok(Self {
             client: BlobClient::new(http, account, "azure-webjobs-hosts")?,
-            path: snapshot_path(host_id),
+            path: ConcurrencyOptions::blob_path(host_id),
         })
     }
 
@@ -34,9 +35,4 @@ impl ConcurrencySnapshotSource {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Name of the snapshot blob below the container `azure-webjobs-hosts`.
-pub fn snapshot_path(host_id: &str) -> String {
-    format!("concurrency/{host_id}/concurrencyStatus.json")
 }

@@ -73,15 +73,19 @@ pub struct Gate {
 #[derive(Debug)]
 struct Inner {
     permits: Semaphore,
+    /// For places that did not answer the last time. They have their own limit, so that dead accounts never use up the places of the
+    /// healthy ones.
+    suspects: Semaphore,
     accounts: Mutex<HashMap<String, Weak<Mutex<Throttle>>>>,
 }
 
 impl Gate {
-    /// At most `parallel` polls at once, over all accounts.
+    /// At most `parallel` polls at once over all accounts, and a quarter of that for places that did not answer the last time.
     pub fn new(parallel: usize) -> Self {
         Self {
             inner: Arc::new(Inner {
                 permits: Semaphore::new(parallel.max(1)),
+                suspects: Semaphore::new((parallel / 4).max(1)),
                 accounts: Mutex::new(HashMap::new()),
             }),
         }
@@ -121,8 +125,13 @@ pub(crate) struct AccountGate {
 }
 
 impl AccountGate {
-    /// Waits until the account may be asked and a place is free.
-    pub(crate) async fn enter(&self) -> SemaphorePermit<'_> {
+    /// Waits until the account may be asked and a place is free. `suspect`: it did not answer the last time.
+    pub(crate) async fn enter(&self, suspect: bool) -> SemaphorePermit<'_> {
+        let permits = if suspect {
+            &self.gate.suspects
+        } else {
+            &self.gate.permits
+        };
         loop {
             let pause = self.throttle.lock().pause(now());
             if !pause.is_zero() {
@@ -130,7 +139,7 @@ impl AccountGate {
                 tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 4.0)).await;
                 continue;
             }
-            let permit = self.gate.permits.acquire().await;
+            let permit = permits.acquire().await;
             let permit = permit.expect("the semaphore is never closed");
             // The account may have been throttled while this poller waited for a place.
             if self.throttle.lock().pause(now()).is_zero() {
@@ -229,10 +238,26 @@ mod tests {
         let (a, b) = (gate.account("a"), gate.account("b"));
         a.throttle.lock().throttled(now(), Some(s(10)));
         let start = now();
-        drop(b.enter().await);
+        drop(b.enter(false).await);
         assert_eq!(now(), start);
-        drop(a.enter().await);
+        drop(a.enter(false).await);
         let waited = now() - start;
         assert!(waited >= s(10) && waited < s(14), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_places_do_not_keep_others_waiting() {
+        let gate = Gate::new(4);
+        let (dead, healthy) = (gate.account("dead"), gate.account("healthy"));
+        let start = now();
+        let held = dead.enter(true).await;
+        // The next silent place has to wait, a healthy one does not.
+        assert!(tokio::time::timeout(s(60), dead.enter(true)).await.is_err());
+        let before = now();
+        drop(healthy.enter(false).await);
+        assert_eq!((now(), before - start), (before, s(60)));
+        drop(held);
+        drop(dead.enter(true).await);
+        assert_eq!(now(), before);
     }
 }

@@ -20,11 +20,22 @@ pub(crate) trait Source: Send + Sync + 'static {
     const KIND: &'static str;
 
     /// Reads it once.
-    fn poll(&self) -> impl Future<Output = Result<Self::Reading, StorageError>> + Send;
+    fn poll(&self) -> impl Future<Output = Result<Polled<Self::Reading>, StorageError>> + Send;
+}
 
-    /// A failure that did not make the whole read fail.
-    fn partial_failure(_reading: &Self::Reading) -> Option<&StorageError> {
-        None
+/// A read that succeeded.
+pub(crate) struct Polled<R> {
+    pub(crate) reading: R,
+    /// A request that failed on the way but did not make the read fail.
+    pub(crate) partial_failure: Option<StorageError>,
+}
+
+impl<R> From<R> for Polled<R> {
+    fn from(reading: R) -> Self {
+        Self {
+            reading,
+            partial_failure: None,
+        }
     }
 }
 
@@ -63,6 +74,7 @@ pub(crate) async fn run<S: Source>(
     retire: impl Fn() -> bool,
 ) {
     let _running = metrics.poller_started(S::KIND);
+    let mut suspect = false;
     loop {
         let result = tokio::select! {
             () = stop.cancelled() => return,
@@ -72,12 +84,13 @@ pub(crate) async fn run<S: Source>(
                 }
                 continue;
             }
-            result = read(&source, &gate) => result,
+            result = read(&source, &gate, suspect) => result,
         };
         let outcome = result
             .as_ref()
             .map_or_else(StorageError::category, |_| "ok");
         metrics.poll(S::KIND, outcome);
+        suspect = result.as_ref().is_err_and(StorageError::is_slow);
         let pause = pace.pause(&result, now(), fastrand::f64());
         publish(
             &shared.sender,
@@ -98,16 +111,25 @@ pub(crate) async fn run<S: Source>(
     }
 }
 
-async fn read<S: Source>(source: &S, gate: &AccountGate) -> Result<S::Reading, StorageError> {
-    let _place = gate.enter().await;
-    let result = source.poll().await;
-    match &result {
-        Ok(reading) => S::partial_failure(reading)
-            .into_iter()
-            .for_each(|e| gate.report(e)),
-        Err(error) => gate.report(error),
+async fn read<S: Source>(
+    source: &S,
+    gate: &AccountGate,
+    suspect: bool,
+) -> Result<S::Reading, StorageError> {
+    let _place = gate.enter(suspect).await;
+    match source.poll().await {
+        Ok(polled) => {
+            polled
+                .partial_failure
+                .iter()
+                .for_each(|error| gate.report(error));
+            Ok(polled.reading)
+        }
+        Err(error) => {
+            gate.report(&error);
+            Err(error)
+        }
     }
-    result
 }
 
 /// Stores every observation, but wakes the subscribers only when it says something else than the one before.

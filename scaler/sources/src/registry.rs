@@ -13,10 +13,10 @@ use crate::metrics::SourceMetrics;
 use crate::observation::Observation;
 use crate::poller::{self, Shared};
 use crate::storage::{ConnectionError, StorageHttp};
-use crate::storage_queue::{Backlog, QueueTarget, StorageQueueSource};
+use crate::storage_queue::{QueueReading, QueueTarget, StorageQueueSource};
 
 /// What is known about a queue.
-pub type QueueObservation = Observation<Backlog>;
+pub type QueueObservation = Observation<QueueReading>;
 
 /// All polled queues of a process. Clones share them; dropping the last clone ends all polling.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ struct Inner {
     metrics: SourceMetrics,
     /// Keyed by address, queue and credential: different credentials never share a poller, as one of them may be wrong.
     /// A task holds the strong reference, so an entry whose task is gone is replaced.
-    queues: Mutex<HashMap<QueueTarget, Weak<Shared<Backlog>>>>,
+    queues: Mutex<HashMap<QueueTarget, Weak<Shared<QueueReading>>>>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
@@ -103,7 +103,11 @@ impl QueueRegistry {
 }
 
 /// Decides under the lock of the registry whether a poller without subscribers ends, so that nobody subscribes to a poller that is ending.
-fn retire(registry: &Weak<Inner>, target: &QueueTarget, shared: &Weak<Shared<Backlog>>) -> bool {
+fn retire(
+    registry: &Weak<Inner>,
+    target: &QueueTarget,
+    shared: &Weak<Shared<QueueReading>>,
+) -> bool {
     let Some(registry) = registry.upgrade() else {
         return true;
     };
@@ -127,11 +131,11 @@ fn retire(registry: &Weak<Inner>, target: &QueueTarget, shared: &Weak<Shared<Bac
 #[derive(Clone)]
 pub struct QueueSubscription {
     receiver: watch::Receiver<Arc<QueueObservation>>,
-    shared: Weak<Shared<Backlog>>,
+    shared: Weak<Shared<QueueReading>>,
 }
 
 impl QueueSubscription {
-    fn new(shared: &Arc<Shared<Backlog>>) -> Self {
+    fn new(shared: &Arc<Shared<QueueReading>>) -> Self {
         Self {
             receiver: shared.sender.subscribe(),
             shared: Arc::downgrade(shared),

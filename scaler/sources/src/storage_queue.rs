@@ -1,14 +1,16 @@
 //! Storage queues as an event source.
 //!
-//! The number that counts is the approximate message count, with the peek rule of the Azure Functions storage extension
-//! (`QueueMetricsProvider`): when nothing is visible, there is nothing that a new instance could take, so the backlog is 0 even if messages
-//! are being processed or delayed.
+//! Fetches the two answers that the backlog follows from; the rule itself (nothing visible is a backlog of zero, a failed peek leaves the
+//! count, unknown is not zero) is [`maniple_core::queue::backlog`].
+
+use std::time::{Duration, Instant};
+
+use maniple_core::queue::{self, BacklogNote, Peek, Properties};
 
 use crate::cadence::{Cadence, Seen};
-use crate::poller::{Pace, Source};
+use crate::poller::{Pace, Polled, Source};
 use crate::storage::{
-    Account, ConnectionError, PeekedMessage, QueueClient, Service, Settings, StorageError,
-    StorageHttp,
+    Account, ConnectionError, QueueClient, Service, Settings, StorageError, StorageHttp,
 };
 
 /// A queue to poll.
@@ -34,64 +36,15 @@ impl QueueTarget {
     }
 }
 
-/// How a backlog was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Basis {
-    /// The count is 0.
-    Empty,
-    /// There is a visible message.
-    Visible,
-    /// The count is above 0 but no message is visible: all are being processed, delayed, or the count is stale.
-    NothingVisible,
-    /// The count is known, the peek failed; the count is used as it is.
-    PeekFailed(StorageError),
-    /// The queue does not exist, so it holds nothing. It is polled further: whoever puts the first message creates it.
-    QueueMissing,
-}
-
 /// What waits in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backlog {
+pub struct QueueReading {
     /// Messages that count for scaling.
-    pub messages: u64,
-    /// The approximate count of the service, messages being processed included.
+    pub backlog: u64,
+    /// The approximate count of the service, messages in work and delayed ones included. 0 when there is no such queue.
     pub approximate: u64,
-    /// How `messages` was found.
-    pub basis: Basis,
-}
-
-/// Applies the peek rule. `peek` is only asked for when it matters.
-///
-/// Where the original answers 0 on every failed count, this fails: unknown is not zero. Only a queue that certainly does not exist is empty.
-pub async fn backlog(
-    count: Result<u64, StorageError>,
-    peek: impl Future<Output = Result<Option<PeekedMessage>, StorageError>>,
-) -> Result<Backlog, StorageError> {
-    let approximate = match count {
-        Ok(count) => count,
-        Err(error) if error.is_missing_queue() => {
-            return Ok(Backlog {
-                messages: 0,
-                approximate: 0,
-                basis: Basis::QueueMissing,
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    let (messages, basis) = if approximate == 0 {
-        (0, Basis::Empty)
-    } else {
-        match peek.await {
-            Ok(Some(_)) => (approximate, Basis::Visible),
-            Ok(None) => (0, Basis::NothingVisible),
-            Err(error) => (approximate, Basis::PeekFailed(error)),
-        }
-    };
-    Ok(Backlog {
-        messages,
-        approximate,
-        basis,
-    })
+    /// What is special about the backlog.
+    pub note: Option<BacklogNote>,
 }
 
 /// Polls one queue.
@@ -109,41 +62,70 @@ impl StorageQueueSource {
     }
 
     /// Reads the backlog once: one request for an empty queue, two otherwise.
-    pub async fn poll(&self) -> Result<Backlog, StorageError> {
-        backlog(self.client.approximate_count().await, self.client.peek()).await
+    pub async fn poll(&self) -> Result<QueueReading, StorageError> {
+        Ok(self.read().await?.reading)
+    }
+
+    async fn read(&self) -> Result<Polled<QueueReading>, StorageError> {
+        let (properties, approximate) = match self.client.approximate_count().await {
+            Ok(count) => (Properties::Count(count), count),
+            // Only this answer says that the account was reached and has no such queue. It is polled further: whoever puts the first
+            // message creates it.
+            Err(error) if error.is_missing_queue() => (Properties::NotFound, 0),
+            Err(error) => return Err(error),
+        };
+        let mut partial_failure = None;
+        let peek = if properties.needs_peek() {
+            Some(match self.client.peek().await {
+                Ok(Some(_)) => Peek::Visible,
+                Ok(None) => Peek::Empty,
+                Err(error) => {
+                    let text = error.to_string();
+                    partial_failure = Some(error);
+                    Peek::Failed(text)
+                }
+            })
+        } else {
+            None
+        };
+        let queue::Backlog::Known { count, note } = queue::backlog(&properties, peek.as_ref())
+        else {
+            unreachable!("only failed properties have an unknown backlog, and they have returned");
+        };
+        Ok(Polled {
+            reading: QueueReading {
+                backlog: count,
+                approximate,
+                note,
+            },
+            partial_failure,
+        })
     }
 }
 
 impl Source for StorageQueueSource {
-    type Reading = Backlog;
+    type Reading = QueueReading;
     const KIND: &'static str = "storage_queue";
 
-    fn poll(&self) -> impl Future<Output = Result<Backlog, StorageError>> + Send {
-        Self::poll(self)
-    }
-
-    fn partial_failure(reading: &Backlog) -> Option<&StorageError> {
-        match &reading.basis {
-            Basis::PeekFailed(error) => Some(error),
-            _ => None,
-        }
+    fn poll(&self) -> impl Future<Output = Result<Polled<QueueReading>, StorageError>> + Send {
+        self.read()
     }
 }
 
-impl Pace<Backlog> for Cadence {
-    fn kicked(&mut self, now: std::time::Instant) {
+impl Pace<QueueReading> for Cadence {
+    fn kicked(&mut self, now: Instant) {
         self.wake(now);
     }
 
     fn pause(
         &mut self,
-        result: &Result<Backlog, StorageError>,
-        now: std::time::Instant,
+        result: &Result<QueueReading, StorageError>,
+        now: Instant,
         random: f64,
-    ) -> std::time::Duration {
+    ) -> Duration {
         let seen = match result {
             // Messages in work count as busy: the next ones are likely soon.
-            Ok(backlog) if backlog.approximate > 0 => Seen::Busy,
+            Ok(reading) if reading.approximate > 0 => Seen::Busy,
             // Throttled: the whole account waits already, and its pollers are stretched.
             Ok(_) | Err(StorageError::Throttled { .. }) => Seen::Idle,
             Err(_) => Seen::Failed,

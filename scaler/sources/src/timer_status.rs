@@ -1,20 +1,20 @@
 //! The status that the Functions host writes after each run of a timer.
 //!
-//! Place and content: `StorageScheduleMonitor` of the timers extension. Container `azure-webjobs-hosts`, blob
-//! `timers/<host id>/Host.Functions.<function>/status`.
+//! Only the bytes are fetched here; path and meaning are those of [`ScheduleStatus`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use bytes::Bytes;
+use maniple_core::timer::ScheduleStatus;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::gate::Gate;
 use crate::metrics::SourceMetrics;
 use crate::observation::Observation;
-use crate::poller::{self, Pace, Shared, Source};
+use crate::poller::{self, Pace, Polled, Shared, Source};
 use crate::storage::{Account, BlobClient, ConnectionError, StorageError, StorageHttp};
 
 /// The container in which the host keeps its state.
@@ -23,36 +23,17 @@ pub const HOST_CONTAINER: &str = "azure-webjobs-hosts";
 /// Longest pause after failures while the caller wants it faster than that anyway.
 const MAX_ERROR_PAUSE: Duration = Duration::from_secs(30);
 
-/// The three times of the status blob, as text: ISO 8601 local time with offset. "Never ran" has the year 1, whatever its offset.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct TimerStatusText {
-    /// Start of the last run.
-    pub last: String,
-    /// The next due time as the host computed it.
-    pub next: String,
-    /// When the host wrote the status.
-    pub last_updated: String,
-}
-
-/// What the status blob says.
+/// What was found at the place of the status blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimerStatus {
-    /// The host has written it.
+    /// There is a blob.
     Present {
-        /// Its content.
-        status: TimerStatusText,
-        /// Version tag; changes with every write, also of the same text.
+        /// Its bytes, for [`ScheduleStatus::parse`].
+        content: Bytes,
+        /// Version tag; changes with every write, also of the same bytes.
         etag: String,
     },
-    /// There is a blob, but not with this content. The host's own listener cannot start with it either.
-    Unreadable {
-        /// What is wrong.
-        reason: String,
-        /// Version tag.
-        etag: String,
-    },
-    /// There is no blob: the function has never been started.
+    /// There is none: the function has never been started, or its schedule has no persistence.
     Missing,
 }
 
@@ -73,7 +54,7 @@ impl TimerStatusSource {
     ) -> Result<Self, ConnectionError> {
         Ok(Self {
             client: BlobClient::new(http, account, HOST_CONTAINER)?,
-            path: status_path(host_id, function),
+            path: ScheduleStatus::blob_path(host_id, function),
         })
     }
 
@@ -85,15 +66,9 @@ impl TimerStatusSource {
     /// Reads it once.
     pub async fn read(&self) -> Result<TimerStatus, StorageError> {
         match self.client.get(&self.path).await {
-            Ok(blob) => Ok(match serde_json::from_slice(&blob.content) {
-                Ok(status) => TimerStatus::Present {
-                    status,
-                    etag: blob.etag,
-                },
-                Err(error) => TimerStatus::Unreadable {
-                    reason: format!("the timer status is not the expected JSON: {error}"),
-                    etag: blob.etag,
-                },
+            Ok(blob) => Ok(TimerStatus::Present {
+                content: blob.content,
+                etag: blob.etag,
             }),
             Err(error) if error.is_missing_blob() => Ok(TimerStatus::Missing),
             Err(error) => Err(error),
@@ -101,17 +76,12 @@ impl TimerStatusSource {
     }
 }
 
-/// Name of the status blob of a timer function below [`HOST_CONTAINER`].
-pub fn status_path(host_id: &str, function: &str) -> String {
-    format!("timers/{host_id}/Host.Functions.{function}/status")
-}
-
 impl Source for TimerStatusSource {
     type Reading = TimerStatus;
     const KIND: &'static str = "timer_status";
 
-    fn poll(&self) -> impl Future<Output = Result<TimerStatus, StorageError>> + Send {
-        self.read()
+    async fn poll(&self) -> Result<Polled<TimerStatus>, StorageError> {
+        self.read().await.map(Polled::from)
     }
 }
 
@@ -254,13 +224,5 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         interval_ms.store(300_000, Ordering::Relaxed);
         assert_eq!(pace.pause(&failed(), now, 0.0), Duration::from_mins(5));
-    }
-
-    #[test]
-    fn paths() {
-        assert_eq!(
-            status_path("myapp-1a2b", "Nightly"),
-            "timers/myapp-1a2b/Host.Functions.Nightly/status"
-        );
     }
 }

@@ -234,6 +234,11 @@ impl StorageError {
         )
     }
 
+    /// Whether the failure itself may have taken the whole time limit, so that many such places would keep all others waiting.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. })
+    }
+
     /// The wait that the service asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

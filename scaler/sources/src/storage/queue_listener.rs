@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::error::{Operation, StorageError};
@@ -64,7 +64,8 @@ impl QueueClient {
             )
             .await;
         match created {
-            Ok(_) => Ok(true),
+            Ok(response) => Ok(response.status == StatusCode::CREATED),
+            // It is there with other metadata.
             Err(error) if error.code() == Some("QueueAlreadyExists") => Ok(false),
             Err(error) => Err(error),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqsign_azure_storage::Credential as SigningKey;
 use reqsign_core::Signer;
@@ -188,6 +188,7 @@ pub(super) struct Request<'a> {
 
 /// A successful answer.
 pub(super) struct Response {
+    pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
@@ -271,6 +272,7 @@ impl ServiceClient {
             body.extend_from_slice(&chunk);
         }
         Ok(Response {
+            status,
             headers,
             body: body.into(),
         })
