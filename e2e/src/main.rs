@@ -1,6 +1,7 @@
 //! The harness' commands.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use e2e::cluster::cli::{self, ClusterArgs};
 
@@ -18,8 +19,16 @@ enum Command {
     Cluster(ClusterArgs),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         Command::Cluster(args) => cli::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line with all causes; a backtrace would bury it.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! What runs inside the cluster as pods: CoreDNS, and KEDA with its own manifests. Azurite gets a name there.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::build::{Built, copy_tree};
 use super::config::NODE;
+use super::files;
 use super::images;
 use super::kubectl::Kubectl;
 use super::options::Options;
@@ -159,7 +162,7 @@ fn keda_manifests(
     );
     let own = folder.join("maniple");
     fs::create_dir_all(&own)?;
-    fs::write(own.join("kustomization.yaml"), kustomization)?;
+    files::write(&own.join("kustomization.yaml"), &kustomization)?;
     kubectl
         .run(&["kustomize", &own.display().to_string()])
         .context("cannot render KEDA's manifests")
@@ -194,6 +197,8 @@ pub(super) fn ready(kubectl: &Kubectl, options: &Options) -> Result<()> {
             )?;
         }
     }
+    // Conditions may be from before a crash; an answer is not.
+    answers(SocketAddr::from((options.addresses.dns_service(), 53)))?;
     if options.keda {
         kubectl.has_condition(
             &["apiservice", "v1beta1.external.metrics.k8s.io"],
@@ -201,6 +206,12 @@ pub(super) fn ready(kubectl: &Kubectl, options: &Options) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn answers(address: SocketAddr) -> Result<()> {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1))
+        .map(drop)
+        .with_context(|| format!("{address} does not answer"))
 }
 
 #[cfg(test)]

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use super::address::AddressPlan;
 use super::build::Built;
 use super::control::{Health, PartSpec};
+use super::files;
 use super::options::Options;
 use super::paths::StateDir;
 use super::pki::Pki;
+use crate::image::sha256;
 
 /// Image that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "maniple.dev/e2e/pause:1";
@@ -64,18 +64,12 @@ impl Setup<'_> {
             .kubeconfig(&self.state.kubeconfig(), &self.server(), "admin")?;
         let cni = config.join("cni");
         fs::create_dir_all(&cni)?;
-        let write = |path: &Path, text: String| {
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        write(&cni.join("10-bridge.conflist"), self.cni())?;
-        write(&config.join("containerd.toml"), self.containerd_toml())?;
-        write(&config.join("kubelet.yaml"), self.kubelet_yaml())?;
-        write(&config.join("proxy.yaml"), self.proxy_yaml())?;
+        files::write(&cni.join("10-bridge.conflist"), &self.cni())?;
+        files::write(&config.join("containerd.toml"), &self.containerd_toml())?;
+        files::write(&config.join("kubelet.yaml"), &self.kubelet_yaml())?;
+        files::write(&config.join("proxy.yaml"), &self.proxy_yaml())?;
         // No name outside of the cluster can be resolved: pods have no way out.
-        write(
-            &config.join("resolv.conf"),
-            "nameserver 127.0.0.1\n".to_owned(),
-        )
+        files::write(&config.join("resolv.conf"), "nameserver 127.0.0.1\n")
     }
 
     fn cni(&self) -> String {
@@ -202,9 +196,9 @@ iptables: {{syncPeriod: 30s, minSyncPeriod: 100ms}}
         health: Health,
         inputs: &[&str],
     ) -> Result<PartSpec> {
-        let mut digest = Sha256::new();
+        let mut contents = Vec::new();
         for input in inputs {
-            digest.update(
+            contents.extend(
                 fs::read(self.file(input)).with_context(|| format!("cannot read {input}"))?,
             );
         }
@@ -215,18 +209,13 @@ iptables: {{syncPeriod: 30s, minSyncPeriod: 100ms}}
             env: BTreeMap::from([("PATH".to_owned(), path)]),
             log: self.state.log(name),
             health,
-            inputs: digest
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            inputs: sha256(&contents),
         })
     }
 
-    fn argv(&self, built: &str, args: &[String]) -> Result<Vec<String>> {
-        let mut argv = vec![self.built.path(built)?.display().to_string()];
-        argv.extend_from_slice(args);
-        Ok(argv)
+    fn argv(&self, part: &str, args: &[String]) -> Result<Vec<String>> {
+        let program = self.built.path(part)?.display().to_string();
+        Ok([&[program], args].concat())
     }
 
     fn etcd(&self) -> Result<PartSpec> {

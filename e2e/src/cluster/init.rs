@@ -216,11 +216,11 @@ impl Supervisor {
                 Ok(status) => {
                     let Some(pid) = status.pid() else { continue };
                     let mut parts = self.lock();
-                    if let Ok(status) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                        if let Some(part) = parts.values_mut().find(|part| part.pid == Some(pid)) {
-                            part.pid = None;
-                            part.ended = Some(describe(status));
-                        }
+                    if let Ok(status) = waitpid(pid, Some(WaitPidFlag::WNOHANG))
+                        && let Some(part) = parts.values_mut().find(|part| part.pid == Some(pid))
+                    {
+                        part.pid = None;
+                        part.ended = Some(describe(status));
                     }
                     drop(parts);
                     self.changed.notify_all();

@@ -1,6 +1,7 @@
 //! Up and down.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use super::build::{self, Wanted, say};
 use super::config::{NODE, Setup};
 use super::control::{Reply, Request};
-use super::kubectl::Kubectl;
 use super::namespace::{self, InitProcess};
 use super::options::Options;
 use super::pki::Pki;
@@ -49,7 +49,6 @@ pub(super) fn wanted(options: &Options) -> Wanted {
         keda: options.keda,
         azurite: options.azurite,
         kubectl: command::find("kubectl").is_none(),
-        kwok: false,
     }
 }
 
@@ -80,17 +79,14 @@ pub(super) fn up(cluster: &Cluster, options: &Options) -> Result<()> {
         pki: &pki,
     };
     setup.write()?;
+    if let Ok(kubectl) = built.path("kubectl") {
+        // Also for later commands, which do not look at the cache.
+        let _ = fs::remove_file(state.kubectl());
+        std::os::unix::fs::symlink(kubectl, state.kubectl())?;
+    }
     steps.done("certificates and configuration");
 
-    let init = match InitProcess::find(state) {
-        Some(init) => init,
-        None => {
-            // What a killed cluster left would be in the way.
-            network::disconnect(&cluster.name)?;
-            cgroups::remove(&cluster.name)?;
-            namespace::launch(&cluster.name, state)?
-        }
-    };
+    let init = first_process(cluster)?;
     network::connect(&cluster.name, options.addresses, init)?;
     steps.done("namespaces and network");
 
@@ -112,7 +108,7 @@ pub(super) fn up(cluster: &Cluster, options: &Options) -> Result<()> {
     for part in &rest {
         start(cluster, part)?;
     }
-    let kubectl = Kubectl::new(built.path("kubectl").ok(), &state.kubeconfig());
+    let kubectl = cluster.kubectl();
     // Built-in roles and namespaces appear shortly after the server is ready.
     until(
         "the manifests to be accepted",
@@ -136,6 +132,24 @@ pub(super) fn up(cluster: &Cluster, options: &Options) -> Result<()> {
         state.kubeconfig().display()
     ));
     Ok(())
+}
+
+/// The cluster's first process, started when it is not there. One that does not answer is on its way out, or broken.
+fn first_process(cluster: &Cluster) -> Result<InitProcess> {
+    if let Some(init) = InitProcess::find(&cluster.state) {
+        if cluster.processes().is_ok() {
+            return Ok(init);
+        }
+        init.kill()?;
+    }
+    // What a killed cluster left would be in the way.
+    network::disconnect(&cluster.name)?;
+    until(
+        "the control groups of before to be removable",
+        Duration::from_secs(30),
+        || cgroups::remove(&cluster.name),
+    )?;
+    namespace::launch(&cluster.name, &cluster.state)
 }
 
 fn start(cluster: &Cluster, part: &super::control::PartSpec) -> Result<()> {
@@ -172,6 +186,7 @@ pub(super) fn down(cluster: &Cluster) -> Result<()> {
                 .with_context(|| format!("cannot remove {}", state.root().display()))
         },
     )?;
+    fs::remove_file(state.root().with_extension("lock"))?;
     let left = leftovers(cluster)?;
     if !left.is_empty() {
         bail!("the cluster left: {}", left.join(", "));
@@ -213,14 +228,22 @@ pub(super) fn leftovers(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// Only one command at a time may change a cluster.
+/// Only one command at a time may change a cluster. The file is removed with the cluster.
 fn lock(cluster: &Cluster) -> Result<File> {
     let path = cluster.state.root().with_extension("lock");
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    if file.try_lock().is_err() {
-        say("another command is changing this cluster, waiting for it");
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+    loop {
+        let file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        if file.try_lock().is_err() {
+            say("another command is changing this cluster, waiting for it");
+            file.lock()
+                .with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        // While we waited the other command may have removed the file; then nobody else would meet our lock.
+        if fs::metadata(&path)
+            .is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino()))
+        {
+            return Ok(file);
+        }
     }
-    Ok(file)
 }

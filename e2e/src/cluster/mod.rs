@@ -8,6 +8,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
+mod files;
 mod images;
 pub mod init;
 mod kubectl;
@@ -54,7 +55,9 @@ pub struct Connection {
 impl Connection {
     /// kubectl for this cluster.
     pub fn kubectl(&self) -> Kubectl {
-        Kubectl::new(None, &self.kubeconfig)
+        self.own
+            .as_ref()
+            .map_or_else(|| Kubectl::new(None, &self.kubeconfig), Cluster::kubectl)
     }
 }
 
@@ -117,7 +120,8 @@ impl Cluster {
 
     /// kubectl for this cluster.
     pub fn kubectl(&self) -> Kubectl {
-        Kubectl::new(None, &self.kubeconfig())
+        let own = self.state.kubectl();
+        Kubectl::new(own.exists().then_some(own.as_path()), &self.kubeconfig())
     }
 
     /// Whether its first process runs.

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,8 +45,11 @@ impl InitProcess {
 
     /// Ends it, and with it every process of the cluster.
     pub fn kill(self) -> Result<()> {
-        kill(Pid::from_raw(self.pid), Signal::SIGKILL)
-            .context("cannot end the cluster's first process")?;
+        match kill(Pid::from_raw(self.pid), Signal::SIGKILL) {
+            // It may end by itself at this moment.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(error).context("cannot end the cluster's first process"),
+        }
         until(
             "the cluster's processes to end",
             Duration::from_secs(60),
@@ -162,11 +166,11 @@ fn harness() -> Result<PathBuf> {
     let current = std::env::current_exe()?;
     current
         .ancestors()
-        .filter_map(|folder| {
+        .map(|folder| {
             if folder == current {
-                Some(current.clone())
+                current.clone()
             } else {
-                Some(folder.join("e2e"))
+                folder.join("e2e")
             }
         })
         .find(|candidate| {

@@ -72,6 +72,11 @@ impl StateDir {
         self.join("kubeconfig")
     }
 
+    /// kubectl of our own build, on machines that have none.
+    pub fn kubectl(&self) -> PathBuf {
+        self.join("kubectl")
+    }
+
     /// Control socket of the cluster's first process.
     pub fn control_socket(&self) -> PathBuf {
         self.join("run/init.sock")

@@ -1,8 +1,7 @@
 //! Certificates and kubeconfigs of a cluster.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use rcgen::{
 };
 
 use super::address::AddressPlan;
+use super::files::write_secret;
 
 /// Certificates are never renewed; a cluster lives for hours.
 const LAST_YEAR: i32 = 2099;
@@ -245,18 +245,4 @@ fn params(
 pub(super) fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-/// Writes a file that only its owner may read.
-pub(super) fn write_secret(path: &Path, text: &str) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(text.as_bytes())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::paths;
+use super::{files, paths};
 pub(super) use go::copy_tree;
 pub use plan::{Artefact, Source, Wanted, plan};
 
@@ -262,15 +262,10 @@ fn tool_exists(name: &str) -> bool {
     super::command::find(name).is_some()
 }
 
-fn write_files(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
+fn write_files(folder: &Path, texts: &[(&str, &str)]) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for (name, text) in files {
-        let path = folder.join(name);
-        // Unchanged files keep their time stamps, which keeps Go's build cache useful.
-        if fs::read_to_string(&path).is_ok_and(|old| old == *text) {
-            continue;
-        }
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    for (name, text) in texts {
+        files::write(&folder.join(name), text)?;
     }
     Ok(())
 }

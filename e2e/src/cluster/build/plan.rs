@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::cluster::versions::{self, Kubernetes};
+use crate::image::sha256;
 
 /// What a cluster needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +16,6 @@ pub struct Wanted {
     pub azurite: bool,
     /// kubectl is not on the machine.
     pub kubectl: bool,
-    /// With simulated nodes.
-    pub kwok: bool,
 }
 
 /// One thing in the cache.
@@ -88,13 +85,8 @@ impl Artefact {
 
     /// Place in the cache. It changes when the inputs do, so that a changed recipe is never served from an old build.
     pub fn path_in(&self, cache: &Path) -> PathBuf {
-        let digest =
-            Sha256::digest(format!("{:?} {}", self.source, std::env::consts::ARCH).as_bytes());
-        let short: String = digest
-            .iter()
-            .take(5)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let inputs = format!("{:?} {}", self.source, std::env::consts::ARCH);
+        let short = &sha256(inputs.as_bytes())[..10];
         cache
             .join("parts")
             .join(format!("{}-{}-{short}", self.name, self.version))
@@ -242,7 +234,6 @@ mod tests {
             keda: true,
             azurite: true,
             kubectl: false,
-            kwok: false,
         }
     }
 
