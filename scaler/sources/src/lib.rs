@@ -9,6 +9,12 @@
 //! - many subscribers of one place share one poll task ([`registry`]), and a throttled account slows down all of its sources ([`gate`]);
 //! - secrets never appear in `Debug` output, errors, logs or metrics.
 
+// Without any source only the storage client is left.
+#![cfg_attr(
+    not(any(feature = "storage-queue", feature = "timer")),
+    allow(dead_code)
+)]
+
 pub mod cadence;
 pub mod gate;
 pub mod metrics;

@@ -25,4 +25,5 @@ pub use queue::{PeekedMessage, QueueClient};
 #[cfg(feature = "listener")]
 pub use queue_listener::{QueueMessage, Receipt};
 pub use settings::{DEFAULT_CONNECTION, Settings};
+pub use signing::WorkloadIdentity;
 pub use transport::{HttpOptions, StorageHttp};

@@ -12,13 +12,44 @@ use reqsign_core::{Context, Error, FileRead, HttpSend, Result, Signer, StaticEnv
 
 use super::account::Credential;
 
-/// The variables of the workload identity webhook. Nothing else of the environment is visible to the signing library.
-const IDENTITY_VARIABLES: [&str; 4] = [
-    "AZURE_CLIENT_ID",
-    "AZURE_TENANT_ID",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_AUTHORITY_HOST",
-];
+/// The workload identity of a process: what the webhook of Azure Workload Identity puts into its environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkloadIdentity {
+    /// `AZURE_CLIENT_ID`; an app's `clientId` comes before it.
+    pub client_id: Option<String>,
+    /// `AZURE_TENANT_ID`; an app's `tenantId` comes before it.
+    pub tenant_id: Option<String>,
+    /// `AZURE_FEDERATED_TOKEN_FILE`: the projected service account token, read again for each new access token.
+    pub token_file: Option<String>,
+    /// `AZURE_AUTHORITY_HOST`; the public cloud when absent.
+    pub authority_host: Option<String>,
+}
+
+impl WorkloadIdentity {
+    /// The identity of this process.
+    pub fn from_process() -> Self {
+        let get = |name| std::env::var(name).ok();
+        Self {
+            client_id: get("AZURE_CLIENT_ID"),
+            tenant_id: get("AZURE_TENANT_ID"),
+            token_file: get("AZURE_FEDERATED_TOKEN_FILE"),
+            authority_host: get("AZURE_AUTHORITY_HOST"),
+        }
+    }
+
+    /// As the signing library wants it. Nothing else of the environment is visible to it.
+    fn environment(&self) -> HashMap<String, String> {
+        [
+            ("AZURE_CLIENT_ID", &self.client_id),
+            ("AZURE_TENANT_ID", &self.tenant_id),
+            ("AZURE_FEDERATED_TOKEN_FILE", &self.token_file),
+            ("AZURE_AUTHORITY_HOST", &self.authority_host),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+        .collect()
+    }
+}
 
 /// Longest answer of the token service that is read, in bytes.
 const MAX_TOKEN_ANSWER: usize = 64 * 1024;
@@ -32,17 +63,13 @@ pub(super) struct Signers {
 }
 
 impl Signers {
-    pub(super) fn new(http: reqwest::Client) -> Self {
-        let envs = IDENTITY_VARIABLES
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-            .collect();
+    pub(super) fn new(http: reqwest::Client, identity: &WorkloadIdentity) -> Self {
         let context = Context::new()
             .with_file_read(TokenFile)
             .with_http_send(TokenService(http))
             .with_env(StaticEnv {
                 home_dir: None,
-                envs,
+                envs: identity.environment(),
             });
         Self {
             context,

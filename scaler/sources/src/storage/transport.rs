@@ -12,7 +12,7 @@ use reqsign_core::Signer;
 
 use super::account::{Account, ConnectionError, Credential};
 use super::error::{Operation, Place, StorageError};
-use super::signing::{Signers, reason};
+use super::signing::{Signers, WorkloadIdentity, reason};
 use crate::metrics::SourceMetrics;
 
 /// Version of the storage REST API. All operations used here exist since 2012, so this only has to be supported by the service.
@@ -20,10 +20,10 @@ const API_VERSION: HeaderValue = HeaderValue::from_static("2023-11-03");
 
 /// Domains of Azure Storage in the public and the sovereign clouds.
 const STORAGE_DOMAINS: [&str; 4] = [
-    ".core.windows.net",
-    ".storage.azure.net",
-    ".core.usgovcloudapi.net",
-    ".core.chinacloudapi.cn",
+    "core.windows.net",
+    "storage.azure.net",
+    "core.usgovcloudapi.net",
+    "core.chinacloudapi.cn",
 ];
 
 /// Everything that has a meaning in a path or query, so that the signed and the sent text are the same.
@@ -64,8 +64,12 @@ pub struct HttpOptions {
     pub connect_timeout: Duration,
     /// Limit for a whole request: token, connection, answer with body.
     pub total_timeout: Duration,
-    /// Further domains (as in `.storage.example.org`) that may get identity tokens, besides those of Azure.
+    /// Further domains (as in `storage.example.org`) that may get identity tokens, themselves and below, besides those of Azure.
     pub trusted_domains: Vec<String>,
+    /// Further certificate authorities (PEM) for https, besides those of the machine.
+    pub certificates_pem: Vec<u8>,
+    /// Who this process is for identity-based connections.
+    pub identity: WorkloadIdentity,
 }
 
 impl Default for HttpOptions {
@@ -74,6 +78,8 @@ impl Default for HttpOptions {
             connect_timeout: Duration::from_secs(2),
             total_timeout: Duration::from_secs(5),
             trusted_domains: Vec::new(),
+            certificates_pem: Vec::new(),
+            identity: WorkloadIdentity::from_process(),
         }
     }
 }
@@ -96,28 +102,10 @@ impl StorageHttp {
     ///
     /// Redirects are not followed and proxy variables are not read: a signed request goes only where the settings say.
     pub fn new(options: HttpOptions, metrics: SourceMetrics) -> Self {
-        let builder = || {
-            reqwest::Client::builder()
-                .connect_timeout(options.connect_timeout)
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .tcp_nodelay(true)
-                // Shorter than the 5 s of the storage emulator: a connection that the server is just closing is not used again.
-                .pool_idle_timeout(Duration::from_secs(4))
-        };
-        let http = builder().build().unwrap_or_else(|error| {
-            tracing::warn!(
-                %error,
-                "no CA certificates found, https storage endpoints will be refused; install ca-certificates or set SSL_CERT_FILE"
-            );
-            builder()
-                .tls_certs_only([])
-                .build()
-                .expect("a client without certificates has nothing that could fail to load")
-        });
+        let http = http_client(&options);
         Self {
             inner: Arc::new(Inner {
-                signers: Signers::new(http.clone()),
+                signers: Signers::new(http.clone(), &options.identity),
                 http,
                 options,
                 metrics,
@@ -151,7 +139,7 @@ impl StorageHttp {
                     .iter()
                     .map(String::as_str),
             )
-            .any(|domain| host.ends_with(domain));
+            .any(|domain| is_within(&host, domain));
         if trusted && uri.scheme_str() == Some("https") {
             return Ok(());
         }
@@ -160,6 +148,42 @@ impl StorageHttp {
             host,
         })
     }
+}
+
+fn http_client(options: &HttpOptions) -> reqwest::Client {
+    let extra = reqwest::Certificate::from_pem_bundle(&options.certificates_pem).unwrap_or_else(
+        |error| {
+            tracing::warn!(%error, "the additional CA certificates for storage are not PEM and are left out");
+            Vec::new()
+        },
+    );
+    let builder = || {
+        reqwest::Client::builder()
+            .connect_timeout(options.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .tcp_nodelay(true)
+            // Shorter than the 5 s of the storage emulator: a connection that the server is just closing is not used again.
+            .pool_idle_timeout(Duration::from_secs(4))
+    };
+    builder().tls_certs_merge(extra).build().unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "no CA certificates found, https storage endpoints will be refused; install ca-certificates or set SSL_CERT_FILE"
+        );
+        builder()
+            .tls_certs_only([])
+            .build()
+            .expect("a client without certificates has nothing that could fail to load")
+    })
+}
+
+/// Whether `host` is `domain` or below it.
+fn is_within(host: &str, domain: &str) -> bool {
+    let domain = domain.trim_start_matches('.').to_ascii_lowercase();
+    host.strip_suffix(domain.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        && !domain.is_empty()
 }
 
 /// Signs and sends requests to one service.
@@ -188,6 +212,10 @@ pub(super) struct Request<'a> {
 
 /// A successful answer.
 pub(super) struct Response {
+    #[cfg_attr(
+        not(feature = "listener"),
+        expect(dead_code, reason = "only listeners tell 201 from 204")
+    )]
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,

@@ -32,6 +32,8 @@ fn identity_tokens_go_to_storage_domains_only() {
         ("https://a.queue.storage.azure.net", true),
         ("https://A.Queue.Core.UsGovCloudApi.net", true),
         ("https://a.queue.storage.example.org", true),
+        ("https://storage.example.org", true),
+        ("https://evilstorage.example.org", false),
         ("http://a.queue.core.windows.net", false),
         ("https://evil.example.org", false),
         ("https://core.windows.net.example.org", false),

@@ -1,10 +1,9 @@
 //! An HTTP server with fixed answers, for what a healthy storage service never says: throttling, silence, nonsense.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 pub struct Answers {
     pub port: u16,
     answer: watch::Sender<Arc<[u8]>>,
-    requests: Arc<AtomicUsize>,
+    requests: Arc<parking_lot::Mutex<Vec<String>>>,
     server: JoinHandle<()>,
 }
 
@@ -24,20 +23,16 @@ impl Answers {
             .expect("a free loopback port");
         let port = listener.local_addr().expect("a bound address").port();
         let (sender, receiver) = watch::channel::<Arc<[u8]>>(Arc::from(answer));
-        let requests = Arc::<AtomicUsize>::default();
+        let requests = Arc::<parking_lot::Mutex<Vec<String>>>::default();
         let counted = requests.clone();
         let server = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (answer, counted) = (receiver.clone(), counted.clone());
                 tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match stream.read_u8().await {
-                            Ok(byte) => head.push(byte),
-                            Err(_) => return,
-                        }
-                    }
-                    counted.fetch_add(1, Ordering::SeqCst);
+                    let Some(request) = read_request(&mut stream).await else {
+                        return;
+                    };
+                    counted.lock().push(request);
                     let answer = answer.borrow().clone();
                     if answer.is_empty() {
                         // Silence: wait until the client gives up.
@@ -60,9 +55,32 @@ impl Answers {
         self.answer.send_replace(Arc::from(answer));
     }
 
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.requests.lock().len()
     }
+
+    /// The requests so far, head and body.
+    pub fn received(&self) -> Vec<String> {
+        self.requests.lock().clone()
+    }
+}
+
+/// Reads one request; `None` when the client has gone.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8_lossy(&request).to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map_or(0, |length| length.trim().parse().expect("a length"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    request.extend(body);
+    Some(String::from_utf8_lossy(&request).into_owned())
 }
 
 impl Drop for Answers {

@@ -28,9 +28,14 @@ pub struct Azurite {
 impl Azurite {
     /// Starts one on free loopback ports.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one on free loopback ports with further arguments.
+    pub async fn start_with(arguments: &[&str]) -> Self {
         // Another process may take a free port between finding it and using it.
         for _ in 0..5 {
-            if let Some(azurite) = Self::try_start(free_port(), free_port()).await {
+            if let Some(azurite) = Self::try_start(free_port(), free_port(), arguments).await {
                 return azurite;
             }
         }
@@ -39,12 +44,12 @@ impl Azurite {
 
     /// Starts one on given ports.
     pub async fn start_on(queue_port: u16, blob_port: u16) -> Self {
-        Self::try_start(queue_port, blob_port)
+        Self::try_start(queue_port, blob_port, &[])
             .await
             .expect("Azurite starts on the ports that it had before")
     }
 
-    async fn try_start(queue_port: u16, blob_port: u16) -> Option<Self> {
+    async fn try_start(queue_port: u16, blob_port: u16, arguments: &[&str]) -> Option<Self> {
         let program = installed();
         let mut child = tokio::process::Command::new("node")
             .arg(program)
@@ -52,6 +57,7 @@ impl Azurite {
             .args(["--queuePort", &queue_port.to_string()])
             .args(["--blobPort", &blob_port.to_string()])
             .args(["--tablePort", &free_port().to_string()])
+            .args(arguments)
             .current_dir(std::env::temp_dir())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
