@@ -8,6 +8,7 @@
 //! * [`names`]: app settings and `%name%`.
 
 pub mod concurrency;
+pub mod decision;
 pub mod host_config;
 pub mod names;
 pub mod queue;
