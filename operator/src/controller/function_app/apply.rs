@@ -143,6 +143,8 @@ async fn apply_deployment(
         first.spec.get_or_insert_default().replicas = Some(initial_replicas);
         write(&api, "Deployment", &first, ctx).await?;
         hand_over_replicas(&api, &name, initial_replicas, ctx).await?;
+        // Lets go of the count at once, while nobody else writes it.
+        write(&api, "Deployment", &intent, ctx).await?;
         return Ok(true);
     };
     if !owned_by(&live, app.uid().as_deref()) {
@@ -152,7 +154,7 @@ async fn apply_deployment(
         });
     }
     if owns_replicas(&live) {
-        // The operator was stopped between the two writes of a creation.
+        // The operator was stopped between the writes of a creation.
         let replicas = live
             .spec
             .as_ref()
