@@ -315,3 +315,98 @@ fn vectors_times_are_in_units_of_100_ns() {
     // The recordings count in these units; a wrong constant would make every comparison above meaningless.
     assert_eq!(parse_timespan("00:00:01"), Some(TICKS_PER_SECOND));
 }
+
+/// The original's combination of several scalers, as far as a group here has the same inputs: target scalers with a number
+/// or an exception, without monitors. On purpose different: a scaler that fails holds the present count, where the original
+/// drops it and, when all fail, votes for scale-in.
+#[test]
+fn vectors_aggregation() {
+    use maniple_core::decision::{
+        GroupObservation, GroupSpec, GroupState, Now, SourceKind, SourceReading, SourceSpec, decide,
+    };
+
+    let now = Now::at("2026-06-01T00:00:00Z".parse().expect("a time"));
+    let mut differences = Vec::new();
+    let (mut ran, mut held, mut all_failed) = (0, 0, 0);
+    for case in cases("scalers/aggregation.json") {
+        let input = &case["input"];
+        let functions = input["functions"].as_array().map_or(&[][..], Vec::as_slice);
+        let names: BTreeSet<&str> = functions
+            .iter()
+            .filter_map(|f| f["functionId"].as_str())
+            .collect();
+        let comparable = text(&case, "kind") == "status"
+            && input["targetScalingEnabled"] == true
+            && input["config"]
+                .as_object()
+                .is_some_and(serde_json::Map::is_empty)
+            && names.len() == functions.len()
+            && !functions.is_empty()
+            && functions.iter().all(|f| match &f["target"] {
+                Value::Number(target) => target.as_u64().is_some(),
+                Value::String(error) => !error.contains("NotSupported"),
+                _ => false,
+            });
+        if !comparable {
+            continue;
+        }
+        ran += 1;
+        let workers =
+            u32::try_from(input["workerCount"].as_u64().expect("a count")).expect("small");
+        let spec = GroupSpec {
+            always_ready: 0,
+            max_on_demand: u32::MAX,
+            idle_window: std::time::Duration::ZERO,
+            reading_max_age: GroupSpec::READING_MAX_AGE,
+            paused: false,
+            sources: names
+                .iter()
+                .map(|name| SourceSpec {
+                    key: (*name).to_owned(),
+                    function: (*name).to_owned(),
+                    kind: SourceKind::StorageQueue {
+                        target: NonZeroU32::MIN,
+                    },
+                    instance_cap: None,
+                })
+                .collect(),
+        };
+        let readings = functions.iter().map(|function| {
+            let reading = match &function["target"] {
+                Value::Number(target) => SourceReading::Backlog {
+                    count: target.as_u64().expect("checked above"),
+                    at: now.wall,
+                    note: None,
+                },
+                error => SourceReading::Unknown {
+                    error: error.to_string(),
+                    since: now.wall,
+                    last_good: None,
+                },
+            };
+            (text(function, "functionId").to_owned(), reading)
+        });
+        let observed = GroupObservation {
+            replicas: Some(workers),
+            readings: readings.collect(),
+        };
+        let state = GroupState {
+            desired: Some(workers),
+            busy_at: None,
+        };
+        let (decision, _) = decide(&spec, &observed, &state, now);
+        let original = case["expected"]["rounds"][0]["targetWorkerCount"].as_u64();
+        let expected = if functions.iter().all(|f| f["target"].is_number()) {
+            original
+        } else {
+            held += 1;
+            all_failed += usize::from(original.is_none());
+            Some(original.unwrap_or(0).max(u64::from(workers)))
+        };
+        if decision.desired.map(u64::from) != expected {
+            differences.push(format!("{case}: {decision:?}"));
+        }
+    }
+    assert!(held > 0 && all_failed > 0, "{held} {all_failed}");
+    none_of(differences, ran);
+}

@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 use super::schedule::Schedule;
 use super::zone::Zone;
 
+/// A status from further in the future than this is not explained by a clock that was set back. It must be shorter than the
+/// shortest repeated time of any zone (half an hour, Lord Howe).
+const FUTURE_STATUS: Duration = Duration::from_mins(20);
+
 /// What the blob says. A time of the year 1 means "never" and is `None` here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScheduleStatus {
@@ -116,9 +120,9 @@ impl ScheduleStatus {
 
     /// The status with its repeated times put into the pass that fits the schedule.
     ///
-    /// The offset that is written with a time in the hour that is repeated when daylight saving ends is not reliable. Only
-    /// one of the passes gives the stored `next`, and no status is written in the future. `None` when no reading fits: the
-    /// status belongs to another schedule.
+    /// The offset that is written with a time in the hour that is repeated when daylight saving ends is not reliable. The
+    /// pass that gives the stored `next` is taken. Where both do, what is written counts, unless that would be a status from
+    /// the far future. `None` when no reading fits: the status belongs to another schedule.
     pub fn fitted(&self, schedule: &Schedule, zone: &Zone, now: Timestamp) -> Option<Self> {
         let bases = match self.base() {
             Some(base) => zone.readings(base),
@@ -137,10 +141,11 @@ impl ScheduleStatus {
             .flat_map(|base| nexts.iter().map(|next| (*base, *next)))
             .filter(|(base, next)| fits(*base, *next))
             .collect();
-        // Stable: a base in the past first, then what is written as it is.
+        // Stable: a possible base first, then what is written as it is.
+        let latest = now.checked_add(FUTURE_STATUS).unwrap_or(Timestamp::MAX);
         found.sort_by_key(|(base, next)| {
             (
-                *base > now,
+                *base > latest,
                 self.base() != Some(*base) || self.next != *next,
             )
         });
