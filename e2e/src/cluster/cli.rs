@@ -41,6 +41,12 @@ struct UpArgs {
     /// Second octet of the cluster's addresses, 10.<BLOCK>.0.0/16 [default: chosen by the name].
     #[arg(long, value_name = "BLOCK")]
     address_block: Option<u8>,
+    /// Processors that the node says it has [default: 32].
+    #[arg(long, value_name = "COUNT")]
+    node_cpus: Option<u32>,
+    /// Memory that the node says it has [default: 128].
+    #[arg(long, value_name = "GIB")]
+    node_memory: Option<u32>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -181,6 +187,8 @@ fn options(cluster: &Cluster, up: &UpArgs) -> Result<Options> {
     options.azurite &= !up.no_azurite;
     options.hpa_sync_seconds = up.hpa_sync_period.or(options.hpa_sync_seconds);
     options.controller_qps = up.controller_qps.or(options.controller_qps);
+    options.capacity.cpus = up.node_cpus.unwrap_or(options.capacity.cpus);
+    options.capacity.memory_gib = up.node_memory.unwrap_or(options.capacity.memory_gib);
     if let Some(block) = up.address_block {
         options.addresses = AddressPlan { block };
     }

@@ -3,6 +3,7 @@
 mod addons;
 pub mod address;
 pub mod build;
+pub mod capacity;
 mod cgroups;
 pub mod cli;
 pub mod command;

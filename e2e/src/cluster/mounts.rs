@@ -9,8 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
-use super::cgroups;
+use super::options::Options;
 use super::paths::StateDir;
+use super::{capacity, cgroups};
 
 /// Folders that the cluster's processes see differently; the files that we hand to them cannot lie below.
 pub(super) const REPLACED: &[&str] = &["/run", "/var/run", "/var/lib", "/var/log", "/proc", "/sys"];
@@ -42,6 +43,9 @@ pub(super) fn prepare(state: &StateDir) -> Result<()> {
         bind(&state.join(own), target)?;
     }
 
+    if let Some(options) = Options::load(state)? {
+        capacity::show(state, options.capacity)?;
+    }
     let settings = state.join("sysctl");
     fs::create_dir_all(&settings)?;
     for (name, value) in SETTINGS {
@@ -79,7 +83,7 @@ pub(super) fn file_system(
         .with_context(|| format!("cannot mount {kind} {source} at {target}"))
 }
 
-fn bind(source: &Path, target: &str) -> Result<()> {
+pub(super) fn bind(source: &Path, target: &str) -> Result<()> {
     mount(
         Some(source),
         target,

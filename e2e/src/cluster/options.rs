@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::address::AddressPlan;
+use super::capacity::Capacity;
 use super::paths::StateDir;
 use super::versions::Kubernetes;
 
@@ -24,6 +25,8 @@ pub struct Options {
     pub controller_qps: Option<u32>,
     /// Addresses.
     pub addresses: AddressPlan,
+    /// Size of the node for the scheduler.
+    pub capacity: Capacity,
 }
 
 impl Options {
@@ -36,6 +39,7 @@ impl Options {
             hpa_sync_seconds: None,
             controller_qps: None,
             addresses: AddressPlan::for_name(name),
+            capacity: Capacity::default(),
         }
     }
 
@@ -55,17 +59,16 @@ impl Options {
 
     /// Keeps the options with the cluster. What cannot change in a living cluster is refused.
     pub fn save(&self, state: &StateDir) -> Result<()> {
-        if let Some(old) = Self::load(state)?
-            && (old.kubernetes != self.kubernetes || old.addresses != self.addresses)
-        {
-            bail!(
-                "the cluster in {} has Kubernetes {} at {}, asked for {} at {}: run `cluster down` first",
-                state.root().display(),
-                old.kubernetes,
-                old.addresses.whole(),
-                self.kubernetes,
-                self.addresses.whole()
-            );
+        if let Some(old) = Self::load(state)? {
+            let fixed = |options: &Self| (options.kubernetes, options.addresses, options.capacity);
+            if fixed(&old) != fixed(self) {
+                bail!(
+                    "the cluster in {} was started with {:?}, asked for {:?}, which cannot change: run `cluster down` first",
+                    state.root().display(),
+                    fixed(&old),
+                    fixed(self)
+                );
+            }
         }
         let path = state.join("options.json");
         fs::write(&path, serde_json::to_string_pretty(self)?)

@@ -12,6 +12,8 @@ pub const KEDA: &str = "2.21.0";
 pub const KEDA_SUM: &str = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=";
 /// Azurite version (npm).
 pub const AZURITE: &str = "3.37.0";
+/// Helm version.
+pub const HELM: &str = "4.3.1";
 /// Version of our own pause image.
 pub const PAUSE: &str = "1";
 

@@ -40,8 +40,21 @@ impl Built {
 
 /// Builds what is missing and returns where everything is.
 pub fn ensure(wanted: Wanted) -> Result<Built> {
+    make(&plan(wanted))
+}
+
+/// Builds Helm when it is missing and returns its executable.
+pub fn helm() -> Result<PathBuf> {
+    // Suites run in several processes, and two builds would write into the same place.
     let cache = paths::cache_dir()?;
-    let plan = plan(wanted);
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock = fs::File::create(cache.join("helm.lock"))?;
+    lock.lock().context("cannot lock the build of Helm")?;
+    make(&[plan::helm()])?.path("helm").map(Path::to_owned)
+}
+
+fn make(plan: &[Artefact]) -> Result<Built> {
+    let cache = paths::cache_dir()?;
     let missing: Vec<&Artefact> = plan
         .iter()
         .filter(|artefact| !artefact.path_in(&cache).exists())

@@ -224,6 +224,23 @@ fn keda() -> Vec<Artefact> {
     ]
 }
 
+/// Helm, which installs the chart. Not part of a cluster.
+pub(super) fn helm() -> Artefact {
+    Artefact {
+        name: "helm",
+        version: versions::HELM,
+        source: Source::GoFiles {
+            folder: format!("helm-{}", versions::HELM),
+            files: go_files!("helm-4.3.1", "go.mod", "go.sum", "tools.go"),
+            package: "helm.sh/helm/v4/cmd/helm".to_owned(),
+            ldflags: format!(
+                "-s -w -X helm.sh/helm/v4/internal/version.version=v{}",
+                versions::HELM
+            ),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,7 +297,7 @@ mod tests {
     #[test]
     fn go_modules_pin_the_version_that_the_plan_names() {
         for release in [Kubernetes::V1_36, Kubernetes::V1_35] {
-            for artefact in plan(wanted(release)) {
+            for artefact in plan(wanted(release)).into_iter().chain([helm()]) {
                 let Source::GoFiles { files, .. } = &artefact.source else {
                     continue;
                 };
