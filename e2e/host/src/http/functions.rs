@@ -11,7 +11,8 @@ use super::throttle;
 use super::{code, credentials, now, unauthorized};
 use crate::auth::Admission;
 use crate::function::{Function, HttpTrigger, Trigger};
-use crate::host::{Host, InvokeError};
+use crate::host::Host;
+use crate::invoke::InvokeError;
 use crate::work::{Input, Reply};
 
 /// Answers a request to a function; unknown routes and wrong methods are 404.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{Listening, record};
 use crate::activity::Outcome;
 use crate::function::Trigger;
-use crate::host::InvokeError;
+use crate::invoke::InvokeError;
 use crate::storage::persist;
 use crate::work::{Input, QueueInput};
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::lock::{self, Lock};
 use super::{Listening, record};
 use crate::function::Trigger;
-use crate::host::InvokeError;
+use crate::invoke::InvokeError;
 use crate::storage::persist;
 
 /// How long to wait before a listener that could not start is started again.

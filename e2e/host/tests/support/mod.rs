@@ -5,7 +5,9 @@
 #[allow(unreachable_pub, reason = "shared with the tests of another crate")]
 #[path = "../../../../scaler/sources/tests/support/azurite.rs"]
 pub(crate) mod azurite;
+pub(crate) mod lab;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +77,13 @@ impl Answer {
 }
 
 impl Client {
+    pub(crate) fn new(base: String) -> Self {
+        Self {
+            base,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -157,10 +166,16 @@ pub(crate) async fn start(environment: Environment) -> (Instance, Client) {
     let instance = Instance::start(environment, Arc::new(SimulatedWork))
         .await
         .unwrap();
-    let base = format!("http://{}", instance.address().unwrap());
-    let client = Client {
-        base,
-        http: reqwest::Client::builder().no_proxy().build().unwrap(),
-    };
+    let client = Client::new(format!("http://{}", instance.address().unwrap()));
     (instance, client)
+}
+
+/// An answer of the real host. `MANIPLE_VECTORS` names a folder with other recordings of the same shape.
+pub(crate) fn recorded(file: &str) -> Value {
+    let folder = std::env::var_os("MANIPLE_VECTORS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"),
+        PathBuf::from,
+    );
+    let path = folder.join("host/captured").join(file);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
