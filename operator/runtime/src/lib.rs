@@ -38,6 +38,7 @@ mod client;
 mod error;
 mod lease;
 mod metrics;
+mod process;
 mod readiness;
 mod runtime;
 mod shutdown;

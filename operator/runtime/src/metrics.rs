@@ -9,35 +9,39 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::Component;
+use crate::{Component, process::ProcessCollector};
+
+/// Before every name of ours.
+const PREFIX: &str = "maniple";
 
 /// Content type of [`Metrics::encode`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A handle to the registry; clones share it. Every name gets the prefix `maniple_`.
+/// A handle to the registry; clones share it. Every registered name gets the prefix `maniple_`.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
 }
 
 impl Metrics {
-    /// A registry that already holds `maniple_build_info` and `maniple_process_start_time_seconds`.
+    /// A registry that already holds `maniple_build_info` and the usual `process_` metrics.
     pub fn new(component: Component) -> Self {
-        let mut registry = Registry::with_prefix("maniple");
-        registry.register(
-            "build",
-            "Component and version of this process",
-            Info::new(vec![
-                ("component", component.name),
-                ("version", component.version),
-            ]),
-        );
+        let mut registry = Registry::default();
         let start = Gauge::<i64>::default();
         start.set(unix_seconds());
         registry.register(
             "process_start_time_seconds",
             "Start of this process in seconds since 1970",
             start,
+        );
+        registry.register_collector(Box::new(ProcessCollector));
+        registry.sub_registry_with_prefix(PREFIX).register(
+            "build",
+            "Component and version of this process",
+            Info::new(vec![
+                ("component", component.name),
+                ("version", component.version),
+            ]),
         );
         Self {
             registry: Arc::new(Mutex::new(registry)),
@@ -46,7 +50,7 @@ impl Metrics {
 
     /// Runs `add` on the registry and returns what it returns, usually a struct of the registered metrics.
     pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
-        add(&mut self.registry.lock())
+        add(self.registry.lock().sub_registry_with_prefix(PREFIX))
     }
 
     /// The registry in the OpenMetrics text format.
@@ -93,5 +97,21 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn the_process_is_measured() {
+        let text = Metrics::new(Component::new("scaler", "1.2.3")).encode();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{name} is missing: {text}"))
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        assert!(value("process_resident_memory_bytes ") > 100_000.0);
+        assert!(value("process_cpu_seconds_total ") >= 0.0);
+        assert!(value("process_open_fds ") >= 3.0);
+        assert!(value("process_start_time_seconds ") > 1.6e9);
     }
 }
