@@ -6,10 +6,12 @@
 //! * [`concurrency`]: the dynamic-concurrency snapshot of the host.
 //! * [`host_config`]: host.json with its overrides.
 //! * [`names`]: app settings and `%name%`.
+//! * [`slots`]: request slots, shared by front ends.
 
 pub mod concurrency;
 pub mod decision;
 pub mod host_config;
 pub mod names;
 pub mod queue;
+pub mod slots;
 pub mod timer;

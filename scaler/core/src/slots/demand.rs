@@ -1,0 +1,89 @@
+//! Demand of a group over all front ends, for the decision.
+
+use super::{
+    data_role::{DataRole, Life},
+    message::{GroupId, InstanceUid},
+};
+
+/// Demand of a group in requests, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Demand {
+    /// Running, lingering and waiting requests, with the slots of dead and cut-off front ends counted as running. Scale-out follows it.
+    pub current: u32,
+    /// Sum of the highest values of each front end since its last report: may exceed what ever ran at one moment, so it only holds scale-in back.
+    pub peak: u32,
+    /// Requests waiting.
+    pub waiting: u32,
+    /// Age of the oldest waiting request in milliseconds, as reported.
+    pub oldest_wait_ms: u32,
+    /// Whether part of the truth is missing: a member is silent. No scale-in then.
+    pub incomplete: bool,
+}
+
+impl DataRole {
+    /// Demand of a group.
+    pub fn demand(&self, group: &GroupId, now_ms: u64) -> Demand {
+        let mut demand = Demand::default();
+        let instances = self.groups.get(group);
+        let leased = |lease: &std::collections::BTreeMap<InstanceUid, u16>| -> u32 {
+            instances
+                .into_iter()
+                .flatten()
+                .filter_map(|uid| lease.get(uid))
+                .map(|n| u32::from(*n))
+                .sum()
+        };
+        for member in self.members.values() {
+            let rows = leased(&member.lease);
+            match member.life {
+                Life::Left => {}
+                Life::Dead { .. } => {
+                    demand.current += rows;
+                    demand.peak += rows;
+                    demand.incomplete |= !member.reported;
+                }
+                Life::Up => {
+                    let need = member.needs.get(group);
+                    let (waiting, busy, peak, oldest) = need.map_or((0, 0, 0, 0), |n| {
+                        (n.waiting, n.busy, n.peak, n.oldest_wait_ms)
+                    });
+                    let silent = member.down_since_ms.is_some();
+                    let cut_off = member
+                        .down_since_ms
+                        .is_some_and(|since| now_ms >= since + self.settings.cut_off_grace_ms);
+                    // A cut-off front end goes on serving; what it holds is no use to anybody else.
+                    let running = if cut_off { busy.max(rows) } else { busy };
+                    demand.current += waiting + running;
+                    demand.peak += peak.max(waiting + running);
+                    demand.waiting += waiting;
+                    demand.oldest_wait_ms = demand.oldest_wait_ms.max(oldest);
+                    demand.incomplete |= silent || !member.reported;
+                }
+            }
+        }
+        demand
+    }
+
+    /// The reported demand ends its window: later peaks start from what is now.
+    pub fn end_peak_window(&mut self, group: &GroupId) {
+        for member in self.members.values_mut() {
+            if let Some(need) = member.needs.get_mut(group) {
+                need.peak = need.waiting + need.busy;
+            }
+        }
+    }
+
+    /// Instances of a group that hold no slot of anybody, the youngest on-demand ones first: these can leave without a wait.
+    pub fn idle_instances(&self, group: &GroupId) -> Vec<InstanceUid> {
+        let mut idle: Vec<_> = self
+            .groups
+            .get(group)
+            .into_iter()
+            .flatten()
+            .filter(|uid| self.leased(**uid) == 0)
+            .map(|uid| (self.instances[uid].spec.rank, *uid))
+            .collect();
+        idle.sort_unstable();
+        idle.into_iter().rev().map(|(_, uid)| uid).collect()
+    }
+}

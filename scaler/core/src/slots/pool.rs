@@ -1,0 +1,40 @@
+//! What the control state of a front end needs from the place where its slot words live.
+
+use super::{
+    message::{GroupId, InstanceInfo, InstanceUid},
+    word::SlotWord,
+};
+
+/// The slot words and waiting rooms of one front end.
+///
+/// Requests take and give slots at any moment, without the control task; each method is atomic for one instance.
+pub trait SlotPool {
+    /// An instance exists, or its cap, rank or address changed. Slots held of it stay.
+    fn upsert(&mut self, instance: &InstanceInfo);
+    /// An instance is gone: forget its slots.
+    fn remove(&mut self, uid: InstanceUid);
+    /// Hold `count` more slots and serve waiting requests from them.
+    fn grant(&mut self, uid: InstanceUid, count: u16);
+    /// Start nothing there any more; every slot that becomes free is returned.
+    fn drain(&mut self, uid: InstanceUid);
+    /// Return `excess` slots of it as they become free; replaces the number before.
+    fn trim(&mut self, uid: InstanceUid, excess: u16);
+    /// Return up to `count` free slots now; how many were.
+    fn release(&mut self, uid: InstanceUid, count: u16) -> u16;
+    /// Takes the returned slots out, to be reported.
+    fn take_returned(&mut self, uid: InstanceUid) -> u16;
+    /// The word of an instance; empty for an unknown one.
+    fn word(&self, uid: InstanceUid) -> SlotWord;
+    /// `count` slots of the group have to be returned when their requests end, each after one turn; replaces the number before.
+    fn set_must(&mut self, group: &GroupId, count: u32);
+    /// Lowers the number of [`SlotPool::set_must`] to `count`; a lower one stays.
+    fn cap_must(&mut self, group: &GroupId, count: u32);
+    /// Requests in the waiting room of a group.
+    fn waiting(&self, group: &GroupId) -> u32;
+    /// Highest number of waiting and running requests of the group since the last call, and now at least.
+    fn take_peak(&mut self, group: &GroupId) -> u32;
+    /// Age of the oldest waiting request in milliseconds, 0 when none waits.
+    fn oldest_wait_ms(&self, group: &GroupId) -> u32;
+    /// Instances that refused a request with the scale-out signal since the last call.
+    fn take_shed(&mut self) -> Vec<InstanceUid>;
+}
