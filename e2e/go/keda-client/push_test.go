@@ -147,3 +147,21 @@ func TestTwoThousandStreams(t *testing.T) {
 		t.Fatalf("%d streams did not end cleanly: %s", len(errors), errors[0])
 	}
 }
+
+// A connection that reached its age is left without an error, and no wake-up is lost over it.
+func TestConnectionAge(t *testing.T) {
+	s := startServer(t, "--grpc-connection-age-seconds", "2")
+	s.known("shop", 0, 0)
+	clientErrors()
+	active := run(t, newPush(t, config(s.grpc, "shop", 0)))
+	for range 3 {
+		// Over an age and KEDA's wait of 2 s: some wake-ups meet a closed stream.
+		time.Sleep(1700 * time.Millisecond)
+		s.known("shop", 1, 0)
+		wantPush(t, active)
+		s.known("shop", 0, 1)
+	}
+	if errors := clientErrors(uncleanEnds...); len(errors) > 0 {
+		t.Errorf("not a clean end: %s", errors[0])
+	}
+}

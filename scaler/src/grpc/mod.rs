@@ -16,5 +16,4 @@ mod tls;
 pub use book::{Answer, DecisionBook, GroupRef, METRIC_NAME};
 pub use error::GrpcError;
 pub use server::{GrpcArgs, GrpcServer};
-pub use service::ExternalScalerService;
 pub use tls::TlsFiles;

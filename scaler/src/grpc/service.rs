@@ -25,7 +25,7 @@ const JITTER: f64 = 0.1;
 
 /// KEDA's `ExternalScaler`, answered from a [`DecisionBook`].
 #[derive(Clone)]
-pub struct ExternalScalerService {
+pub(super) struct ExternalScalerService {
     book: Arc<dyn DecisionBook>,
     metrics: CallMetrics,
     stop: CancellationToken,
