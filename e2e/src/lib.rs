@@ -4,4 +4,8 @@
 //! cluster of our own it can stop, kill and start each part. [`image`] makes container images without a registry.
 
 pub mod cluster;
+pub mod demo;
+pub mod helm;
 pub mod image;
+pub mod platform;
+pub mod suite;

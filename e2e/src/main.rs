@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use e2e::cluster::cli::{self, ClusterArgs};
+use e2e::platform::{self, PlatformArgs};
 
 /// Boots a real Kubernetes on this machine and runs suites against it.
 #[derive(Parser, Debug)]
@@ -17,11 +18,17 @@ struct Arguments {
 enum Command {
     /// The local cluster.
     Cluster(ClusterArgs),
+    /// maniple in the cluster.
+    Platform(PlatformArgs),
+    /// An app goes from zero to many instances and back, live.
+    Demo,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Cluster(args) => cli::run(&args),
+        Command::Platform(args) => platform::run(&args),
+        Command::Demo => run_async(e2e::demo::run()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -31,4 +38,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_async(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(work)
 }

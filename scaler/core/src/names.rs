@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 
 /// App settings. Names are compared without regard to case.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     by_name: BTreeMap<String, String>,
+}
+
+/// Only the names: values may be secrets.
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
 }
 
 impl Settings {

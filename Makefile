@@ -1,0 +1,78 @@
+# Entry points. `make demo` and `make test` set up everything they need; see README.md.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+E2E := cargo run --quiet -p e2e --
+DENY_VERSION := 0.20.2
+TOOLS := $(or $(MANIPLE_CACHE),$(HOME)/.cache/maniple)/tools
+# Suites against the cluster, in this order. Each is one test binary; the last ones stop parts of the cluster.
+SUITES := crd chart operator scaling timers keda_client failures rest
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: demo
+demo: cluster-up platform ## The main job, live: an app goes from zero to N instances and back on a real local cluster
+	$(E2E) demo
+
+.PHONY: test
+test: check deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
+
+.PHONY: check
+check: lint unit ## The fast loop: format, lints, pure tests
+
+.PHONY: lint
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
+
+.PHONY: unit
+unit: ## Tests that need no cluster
+	cargo test --workspace --quiet
+
+.PHONY: vectors
+vectors: ## Table tests over recorded answers of Azure's code (MANIPLE_VECTORS names another folder)
+	cargo test --workspace --quiet vectors
+
+.PHONY: deny
+deny: ## Licences, sources and banned crates
+	@if [ "$$($(TOOLS)/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $(DENY_VERSION)" ]; then \
+		echo "building cargo-deny $(DENY_VERSION) (once, a few minutes)"; \
+		cargo install --quiet --locked --version $(DENY_VERSION) --root $(TOOLS) cargo-deny; \
+	fi
+	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
+
+.PHONY: generate
+generate: ## Rewrites every generated file
+	cargo run --quiet -p maniple-crds --features crdgen --bin crdgen -- crds/generated
+	cp crds/generated/*.yaml charts/maniple/files/
+
+.PHONY: cluster-up
+cluster-up: ## Boots or repairs the local cluster (first time: builds Kubernetes and KEDA)
+	$(E2E) cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Removes the local cluster
+	$(E2E) cluster down
+
+.PHONY: platform
+platform: ## Builds our image and installs the chart into the cluster
+	$(E2E) platform install
+
+.PHONY: suites
+suites: ## All suites against the running cluster
+	@for suite in $(SUITES); do \
+		echo "== suite $$suite"; \
+		cargo test --quiet -p e2e --features cluster --test $$suite -- --nocapture; \
+	done
+
+.PHONY: bench
+bench: ## Benchmarks, with release binaries: wake-up latency, 1,000 apps
+	$(E2E) platform install --release
+	$(E2E) bench
+
+.PHONY: image
+image: ## The image with release binaries as maniple.tar, for `docker load`
+	$(E2E) platform image --release --output maniple.tar
