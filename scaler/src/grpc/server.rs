@@ -14,8 +14,8 @@ use tonic::{server::NamedService, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    DecisionBook, ExternalScalerService, GrpcError, TlsFiles, incoming, metrics::CallMetrics,
-    tls::TlsStore,
+    DecisionBook, GrpcError, TlsFiles, incoming, metrics::CallMetrics,
+    service::ExternalScalerService, tls::TlsStore,
 };
 
 /// All ScaledObjects of a KEDA operator share one connection, with two streams each; hyper's own limit is 200.
