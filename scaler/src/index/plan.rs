@@ -1,0 +1,105 @@
+//! What is to be done for an app: its groups in the terms of the decision core, and where each source is read.
+
+use super::key::GroupKey;
+use super::workload::WorkloadKey;
+use maniple_core::concurrency::ConcurrencyOptions;
+use maniple_core::decision::GroupSpec;
+use maniple_core::timer::Timer;
+use maniple_sources::storage::Account;
+use maniple_sources::storage_queue::QueueTarget;
+use std::sync::Arc;
+
+/// The groups of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppPlan {
+    /// Generation of the FunctionApp that this was made from.
+    pub generation: i64,
+    /// The groups, in the order of their names.
+    pub groups: Vec<Arc<GroupPlan>>,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Which group this is.
+    pub key: GroupKey,
+    /// Its name as declared, for people.
+    pub name: String,
+    /// Its Deployment.
+    pub workload: WorkloadKey,
+    /// What decisions are made from.
+    pub spec: GroupSpec,
+    /// How each source of `spec` is read; same order, same length.
+    pub inputs: Vec<InputPlan>,
+}
+
+/// How one source is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputPlan {
+    /// Nothing is to be read: the decision does not depend on it.
+    Nothing,
+    /// The messages of a queue.
+    Queue(QueuePlan),
+    /// The status of a timer.
+    Timer(TimerPlan),
+    /// It cannot be read until somebody changes something. Its backlog is unknown, not zero.
+    Broken(Problem),
+}
+
+/// A queue and the target that instances have learned for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuePlan {
+    /// The queue.
+    pub target: QueueTarget,
+    /// Where to find the learned concurrency. `None`: the target of the spec counts.
+    pub learned: Option<SnapshotPlan>,
+}
+
+/// The snapshot of dynamic concurrency of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPlan {
+    /// Blob service of the storage account of the host.
+    pub account: Account,
+    /// Host id of the app.
+    pub host_id: String,
+    /// Id under which the snapshot has the function.
+    pub function_id: String,
+    /// What host.json says about it.
+    pub options: ConcurrencyOptions,
+}
+
+/// A timer and where its status is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerPlan {
+    /// When it runs.
+    pub timer: Timer,
+    /// Where the host keeps its status.
+    pub status: TimerStatusPlan,
+}
+
+/// Where the host keeps the status of a timer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimerStatusPlan {
+    /// In a blob.
+    Blob {
+        /// Blob service of the storage account of the host.
+        account: Account,
+        /// Host id of the app.
+        host_id: String,
+        /// Name of the function.
+        function: String,
+    },
+    /// The host keeps none, or nobody needs it.
+    None,
+    /// In a blob that cannot be reached until somebody changes something.
+    Broken(Problem),
+}
+
+/// Why a source cannot be read until somebody changes something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable word for metrics.
+    pub category: &'static str,
+    /// What is wrong, where, and what to do. Without secrets.
+    pub message: String,
+}
