@@ -3,6 +3,7 @@
 //! [`cluster::Cluster`] is the entry point: `Cluster::connect()` finds the cluster that a suite should use, and for a
 //! cluster of our own it can stop, kill and start each part. [`image`] makes container images without a registry.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod helm;

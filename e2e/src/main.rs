@@ -22,6 +22,8 @@ enum Command {
     Platform(PlatformArgs),
     /// An app goes from zero to many instances and back, live.
     Demo,
+    /// Wake-up latency and 1,000 apps.
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cli::run(&args),
         Command::Platform(args) => platform::run(&args),
         Command::Demo => run_async(e2e::demo::run()),
+        Command::Bench => run_async(e2e::bench::run()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 
 pub mod apps;
 pub mod observe;
+pub mod records;
 pub mod storage;
 pub mod wait;
 
