@@ -4,10 +4,14 @@
 //! on a cluster (feature `cluster`).
 
 mod document;
+#[cfg(feature = "cluster")]
+mod release;
 #[cfg(feature = "helm")]
 mod rendered;
 #[cfg(feature = "helm")]
 mod rights;
+#[cfg(feature = "helm")]
+mod switches;
 #[cfg(feature = "helm")]
 mod templates;
 mod values;

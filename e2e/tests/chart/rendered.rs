@@ -56,3 +56,28 @@ pub(crate) fn strings(list: &Value) -> Vec<&str> {
         .filter_map(Value::as_str)
         .collect()
 }
+
+/// Components of the chart.
+pub(crate) const COMPONENTS: [&str; 2] = ["operator", "scaler"];
+
+/// The pod template of a component.
+pub(crate) fn pod<'a>(objects: &'a [Value], component: &str) -> &'a Value {
+    &find(objects, "Deployment", &format!("maniple-{component}"))["spec"]["template"]
+}
+
+/// A variable of a component.
+pub(crate) fn env<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
+    let list = pod["spec"]["containers"][0]["env"].as_array()?;
+    list.iter().find(|e| e["name"] == name)
+}
+
+/// Every switch on, so that a test of all objects sees all of them.
+pub(crate) fn everything() -> Value {
+    json!({
+        "networkPolicy": {"enabled": true, "monitoring": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
+        "serviceMonitor": {"enabled": true},
+        "scaler": {"workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"}},
+        "additionalLabels": {"team": "platform"},
+        "additionalAnnotations": {"example.com/owner": "platform"},
+    })
+}

@@ -1,5 +1,7 @@
 //! Rights of the components: named, least, and as the documentation lists them.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::document::assert_section;
@@ -160,16 +162,18 @@ fn the_documentation_lists_the_rights() {
                     } else {
                         format!("{resource}.{group}")
                     };
-                    let names = strings(&rule["resourceNames"]);
-                    let named = if names.is_empty() {
+                    let objects = strings(&rule["resourceNames"]);
+                    let limit = if objects.is_empty() {
                         String::new()
                     } else {
-                        format!(", only `{}`", names.join("`, `"))
+                        format!(", only `{}`", objects.join("`, `"))
                     };
-                    table.push_str(&format!(
-                        "| {component} | {scope} | `{resource}`{named} | {} |\n",
+                    writeln!(
+                        table,
+                        "| {component} | {scope} | `{resource}`{limit} | {} |",
                         strings(&rule["verbs"]).join(", ")
-                    ));
+                    )
+                    .expect("writing to a String does not fail");
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! values.yaml, its schema and the table in README.md say the same.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
@@ -80,10 +81,8 @@ fn every_value_is_described_and_the_readme_lists_all() {
             .unwrap_or_else(|| panic!("{pointer} is described but not there"))
             .take();
         let text = text.replace('|', "\\|");
-        table.push_str(&format!(
-            "| `{}` | `{default}` | {text} |\n",
-            path.join(".")
-        ));
+        writeln!(table, "| `{}` | `{default}` | {text} |", path.join("."))
+            .expect("writing to a String does not fail");
     }
     table.push('\n');
     // What was described is null by now; the rest must be the groups around it.
@@ -105,22 +104,16 @@ fn undescribed(value: &Value, path: &str) -> Vec<String> {
 #[test]
 fn the_schema_knows_exactly_the_values() {
     let schema = schema();
-    let described: BTreeMap<String, ()> = documented(&read("charts/maniple/values.yaml"))
+    let described: BTreeSet<String> = documented(&read("charts/maniple/values.yaml"))
         .into_iter()
-        .map(|d| (format!(".{}", d.path.join(".")), ()))
+        .map(|d| format!(".{}", d.path.join(".")))
         .collect();
     compare(&schema, &schema, &defaults(), "", &described);
 }
 
 /// Groups of values have the same names in both; described values end the comparison.
-fn compare(
-    root: &Value,
-    schema: &Value,
-    value: &Value,
-    path: &str,
-    described: &BTreeMap<String, ()>,
-) {
-    if described.contains_key(path) {
+fn compare(root: &Value, schema: &Value, value: &Value, path: &str, described: &BTreeSet<String>) {
+    if described.contains(path) {
         return;
     }
     let known = resolve(root, schema)["properties"]
