@@ -249,6 +249,31 @@ fn the_environment_is_the_verified_one_and_settings_are_literal() {
 }
 
 #[test]
+fn the_time_zone_of_azure_reaches_a_host_that_reads_only_tz() {
+    let cases = [
+        (
+            json!([{"name": "WEBSITE_TIME_ZONE", "value": "W. Europe Standard Time"}]),
+            Some("Europe/Berlin"),
+        ),
+        (
+            json!([{"name": "WEBSITE_TIME_ZONE", "value": "America/New_York"}]),
+            Some("America/New_York"),
+        ),
+        (
+            json!([{"name": "WEBSITE_TIME_ZONE", "value": "UTC"}, {"name": "TZ", "value": "Asia/Tokyo"}]),
+            Some("Asia/Tokyo"),
+        ),
+        (json!([]), None),
+    ];
+    for (settings, expected) in cases {
+        let spec =
+            json!({"functions": [function("tick", "timerTrigger")], "appSettings": settings});
+        let (_, _, container) = pods(spec, &references()).remove(0);
+        assert_eq!(env(&container, "TZ"), expected);
+    }
+}
+
+#[test]
 fn instance_sizes_set_limits_and_the_platform_sets_requests() {
     for (size, cpu, memory) in [
         (512, "250m", "784Mi"),

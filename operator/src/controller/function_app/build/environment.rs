@@ -100,8 +100,23 @@ fn functions_host(input: &Input<'_>, group: &ValidGroup) -> Vec<EnvVar> {
     if let Some(runtime) = &input.app.spec.function_app_config.runtime {
         env.push(plain("FUNCTIONS_WORKER_RUNTIME", runtime.name.as_str()));
     }
+    env.extend(time_zone(input).map(|zone| plain("TZ", zone)));
     env.extend(START_UP.iter().map(|(name, value)| plain(name, value)));
     env
+}
+
+/// `TZ` for an app that sets `WEBSITE_TIME_ZONE`: a host in a Linux container reads only `TZ`, and only IANA names, while the
+/// Azure setting may be a Windows name. Timers are woken by the same zone.
+fn time_zone(input: &Input<'_>) -> Option<String> {
+    let settings = &input.app.spec.app_settings;
+    let name = settings
+        .iter()
+        .find(|s| s.name.eq_ignore_ascii_case("WEBSITE_TIME_ZONE"))?
+        .value
+        .as_deref()?
+        .trim();
+    let windows = name.parse::<windows_timezones::WindowsTimezone>();
+    Some(windows.map_or_else(|_| name.to_owned(), |zone| zone.tzdb_id().to_owned()))
 }
 
 fn plain(name: &str, value: impl ToString) -> EnvVar {
