@@ -1,6 +1,8 @@
 //! The scaler: knows what waits in the event sources of every group, decides how many instances each needs, answers KEDA
 //! from memory, and writes the counts itself where KEDA does not.
 
+pub mod book;
+pub mod clock;
 pub mod grpc;
 pub mod index;
 pub mod native;
