@@ -189,7 +189,8 @@ pub struct DataRole {
     pub(super) epoch: Epoch,
     pub(super) settings: Settings,
     pub(super) members: BTreeMap<FrontEndId, Member>,
-    pub(super) joining: BTreeMap<FrontEndId, ToDataRole>,
+    /// What a front end said since its first Hello, until the record names it.
+    pub(super) joining: BTreeMap<FrontEndId, Vec<ToDataRole>>,
     pub(super) instances: BTreeMap<InstanceUid, Instance>,
     pub(super) groups: BTreeMap<GroupId, BTreeSet<InstanceUid>>,
     /// Sum of the rows, by instance.
@@ -268,6 +269,16 @@ impl DataRole {
         if header.epoch != self.epoch {
             return Ok(effects);
         }
+        if let Some(said) = self.joining.get_mut(&from)
+            && said
+                .first()
+                .is_some_and(|first| first.header.session == header.session)
+            && said.last().is_some_and(|last| last.header.seq < header.seq)
+        {
+            // Applied when the record names the sender; a Hello of a new session replaces it all.
+            said.push(message.clone());
+            return Ok(effects);
+        }
         match &message.body {
             FrontEndSays::Hello(hello) => self.on_hello(message, hello, now_ms, &mut effects),
             FrontEndSays::Sync(sync) => self.on_sync(from, header, sync, now_ms, &mut effects),
@@ -288,11 +299,14 @@ impl DataRole {
         let session = message.header.session;
         let Some(member) = self.members.get(&id) else {
             // Granting waits until the record names it: a later data role has to know whom to wait for.
-            let newer = self
+            let known = self
                 .joining
                 .get(&id)
-                .is_none_or(|known| known.header.session < session);
-            if newer && self.joining.insert(id, message.clone()).is_none() {
+                .and_then(|said| said.first())
+                .map(|first| first.header.session);
+            if known.is_none_or(|known| known < session)
+                && self.joining.insert(id, vec![message.clone()]).is_none()
+            {
                 effects.push(Effect::AddMember(hello.member));
             }
             return;
@@ -471,17 +485,33 @@ impl DataRole {
         }
     }
 
-    /// The record names `id` now: its Hello counts.
-    pub fn on_member_added(&mut self, id: FrontEndId, now_ms: u64) -> Effects {
+    /// The record names `record` now: its Hello counts.
+    pub fn on_member_added(&mut self, record: MemberRecord, now_ms: u64) -> Effects {
+        let id = record.id;
         let mut effects = Effects::new();
-        if let Some(message) = self.joining.remove(&id)
-            && let FrontEndSays::Hello(hello) = &message.body
-        {
-            self.members
-                .entry(id)
-                .or_insert_with(|| Member::new(hello.member, now_ms));
-            self.turn.insert(0, id);
-            self.on_hello(&message, hello, now_ms, &mut effects);
+        let said = self.joining.remove(&id).unwrap_or_default();
+        if said.is_empty() && !self.members.contains_key(&id) {
+            // It died before anything was lent to it.
+            let member = Member {
+                life: Life::Left,
+                ..Member::new(record, now_ms)
+            };
+            self.members.insert(id, member);
+            self.leave_if_empty(&mut effects);
+        }
+        for message in &said {
+            match &message.body {
+                FrontEndSays::Hello(hello) => {
+                    self.turn.insert(0, id);
+                    self.members.insert(id, Member::new(hello.member, now_ms));
+                    self.on_hello(message, hello, now_ms, &mut effects);
+                }
+                FrontEndSays::Sync(sync) => {
+                    self.on_sync(id, message.header, sync, now_ms, &mut effects);
+                }
+                FrontEndSays::Bye => self.on_bye(id, message.header, &mut effects),
+                FrontEndSays::Stale => {}
+            }
         }
         effects
     }

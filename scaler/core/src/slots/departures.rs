@@ -2,7 +2,7 @@
 
 use super::{
     data_role::{DataRole, Effect, Effects, InstanceSpec, Life, Removal},
-    message::{DataRoleSays, FrontEndId, InstanceUid, MemberRecord},
+    message::{DataRoleSays, FrontEndId, Handle, InstanceUid, MemberRecord},
 };
 
 impl DataRole {
@@ -15,7 +15,9 @@ impl DataRole {
     }
 
     fn die(&mut self, id: FrontEndId, now_ms: u64) {
-        self.joining.remove(&id);
+        if let Some(said) = self.joining.get_mut(&id) {
+            said.clear();
+        }
         if let Some(member) = self.members.get_mut(&id)
             && member.life == Life::Up
         {
@@ -247,6 +249,14 @@ impl DataRole {
         }
     }
 
+    /// The most that a member can have running at an instance, as far as the books know.
+    pub fn bound_of(&self, id: FrontEndId, uid: InstanceUid) -> u16 {
+        self.members.get(&id).map_or(0, |m| match m.life {
+            Life::Dead { .. } if !m.reported => m.bounds.get(&uid).copied().unwrap_or(u16::MAX),
+            _ => m.lease.get(&uid).copied().unwrap_or(0),
+        })
+    }
+
     /// How far the removal of an instance is; none when it is not known.
     pub fn removal(&self, uid: InstanceUid) -> Option<RemovalState> {
         let instance = self.instances.get(&uid)?;
@@ -261,6 +271,11 @@ impl DataRole {
     /// The instance as last seen in the cluster.
     pub fn instance(&self, uid: InstanceUid) -> Option<&InstanceSpec> {
         self.instances.get(&uid).map(|i| &i.spec)
+    }
+
+    /// The name of an instance in messages of this data role.
+    pub fn handle(&self, uid: InstanceUid) -> Option<Handle> {
+        self.instances.get(&uid).map(|i| i.handle)
     }
 
     /// The front ends of the record.

@@ -110,6 +110,21 @@ impl FrontEnd {
         self.instances.values()
     }
 
+    /// Waiting requests of a group as last reported.
+    pub fn last_waiting(&self, group: &GroupId) -> u32 {
+        self.groups.get(group).map_or(0, |g| g.sent_waiting)
+    }
+
+    /// Highest message number applied in this session.
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// Messages said in this session.
+    pub fn said(&self) -> u64 {
+        self.sent.0
+    }
+
     /// What other front ends asked for and has not been returned: `(want, must)`.
     pub fn recall(&self, group: &GroupId) -> (u32, u32) {
         self.groups.get(group).map_or((0, 0), |g| (g.want, g.must))
