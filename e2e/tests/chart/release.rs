@@ -140,16 +140,19 @@ fn a_release_comes_changes_goes_and_comes_back_while_an_app_runs() -> Result<()>
     kubectl.run(&["-n", NAMESPACE, "get", "functionapp", APP])?;
     assert_eq!(self::instance(&kubectl)?, instance);
 
-    // Install again: everything is taken over, and the definition is the chart's again.
+    // Install again, with switches on: everything is taken over, and the definition is the chart's again.
+    let switches = with_switches(&values);
     helm::install(
         &kubeconfig,
         PLATFORM_RELEASE,
         PLATFORM_NAMESPACE,
         &helm::chart(),
-        &values,
+        &switches,
     )?;
     ready(&kubectl)?;
     assert_eq!(self::instance(&kubectl)?, instance);
+    let scaler = kubectl.get(&["-n", PLATFORM_NAMESPACE, "deployment", "maniple-scaler"])?;
+    assert_eq!(scaler["status"]["readyReplicas"], 1);
     let definition = kubectl.get(&["customresourcedefinition", DEFINITION])?;
     assert!(!definition.to_string().contains("addedByUpgrade"));
 
@@ -233,7 +236,30 @@ fn values_of_release(kubectl: &Kubectl) -> Result<Value> {
         .as_str()
         .context("the container has an image")?;
     let (repository, tag) = image.rsplit_once(':').context("the image has a tag")?;
-    Ok(json!({"image": {"repository": repository, "tag": tag}, "instances": {"requestPercent": 5}}))
+    Ok(
+        json!({"image": {"repository": repository, "tag": tag}, "instances": {"requestPercent": 5}, "log": {"level": "info,maniple_scaler=debug,maniple_operator=debug"}}),
+    )
+}
+
+/// Switches that any cluster can take.
+fn with_switches(values: &Value) -> Value {
+    let mut values = values.clone();
+    values["networkPolicy"] = json!({"enabled": true, "monitoring": [{"podSelector": {}}]});
+    values["additionalLabels"] = json!({"team": "platform"});
+    values["additionalAnnotations"] = json!({"example.com/owner": "platform"});
+    values["runAsUser"] = Value::Null;
+    values["scaler"] = json!({
+        "replicas": 1,
+        "workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"},
+        "tolerations": [{"key": "system", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"team": "platform"}}},
+        }]}},
+        "extraEnv": [{"name": "MANIPLE_KUBE_CONNECT_TIMEOUT_SECONDS", "value": "4"}],
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "topologySpread": [],
+    });
+    values
 }
 
 /// Waits until the operator has seen the present spec and says that the app is ready.
