@@ -3,6 +3,9 @@
 use crate::function_app::SourceStatus;
 use serde::{Deserialize, Serialize};
 
+/// Reason of a group whose trigger has no source yet: it keeps one instance.
+pub const UNSUPPORTED: &str = "Unsupported";
+
 /// The groups of one app as the scaler sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -89,7 +89,7 @@ async fn floor(suite: &Suite) -> Result<Vec<Duration>> {
     let timeline = group.record();
     let mut times = Vec::new();
     for turn in 0..WAKES {
-        let wanted = if turn % 2 == 0 { 1 } else { 0 };
+        let wanted = i32::from(turn % 2 == 0);
         let started = Instant::now();
         api.patch_scale(
             &group.deployment,
@@ -233,8 +233,8 @@ async fn many(suite: &Suite) -> Result<()> {
         let empty = before.memory.get(name).copied().unwrap_or(0.0);
         println!(
             "| memory of {name} | {:.0} MiB (before the apps: {:.0} MiB) |",
-            value / 1048576.0,
-            empty / 1048576.0
+            value / 1_048_576.0,
+            empty / 1_048_576.0
         );
     }
     let writes = after.writes - rest.writes;
@@ -265,10 +265,7 @@ async fn figures(suite: &Suite) -> Result<Figures> {
         let path =
             format!("/api/v1/namespaces/{PLATFORM_NAMESPACE}/pods/{name}:9990/proxy/metrics");
         let text = suite.connection.kubectl().raw(&path)?;
-        memory.insert(
-            name,
-            sum(&text, "maniple_process_resident_memory_bytes", ""),
-        );
+        memory.insert(name, sum(&text, "process_resident_memory_bytes", ""));
         own_writes += sum(&text, "maniple_operator_writes_total", "")
             + sum(&text, "maniple_scale_writes_total", "");
     }

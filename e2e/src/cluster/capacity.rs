@@ -69,12 +69,12 @@ pub(super) fn show(state: &StateDir, capacity: Capacity) -> Result<()> {
 fn numbers(list: &str) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
         let parse = |text: &str| {
             text.parse::<u32>()
                 .with_context(|| format!("{list:?} is not a list of processors"))
         };
-        found.extend(parse(first)?..=parse(last)?);
+        found.extend(parse(from)?..=parse(to)?);
     }
     Ok(found)
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use maniple_crds::function_app::{FunctionAppStatus, GroupStatus, Host};
 use maniple_crds::reasons::{condition, reason};
-use maniple_crds::report::GroupReport;
+use maniple_crds::report::{GroupReport, UNSUPPORTED};
 use maniple_crds::{FunctionApp, GroupName, names};
 
 /// Longest message of a condition that is written; the API allows 32 KiB, people read less.
@@ -310,11 +310,7 @@ fn triggers(seen: &Observations) -> Finding {
         let message = format!("function {} ({}): {error}", bad.function, bad.kind);
         return Finding::new(KIND, "False", reason::SOURCE_UNREADABLE, message);
     }
-    match report
-        .groups
-        .iter()
-        .find(|g| g.reason == reason::TRIGGER_UNSUPPORTED)
-    {
+    match report.groups.iter().find(|g| g.reason == UNSUPPORTED) {
         Some(group) => Finding::new(
             KIND,
             "True",
