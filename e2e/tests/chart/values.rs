@@ -220,6 +220,32 @@ fn the_chart_carries_the_generated_definitions() {
 }
 
 #[test]
+fn guides_set_only_values_that_exist() {
+    let defaults = defaults();
+    let mut seen = 0;
+    for guide in [
+        "charts/maniple/README.md",
+        "docs/install.md",
+        "docs/security.md",
+    ] {
+        let text = read(guide);
+        for assignment in text.split("--set ").skip(1) {
+            let (name, _) = assignment
+                .trim_start_matches('\'')
+                .split_once('=')
+                .unwrap_or_else(|| panic!("{guide}: --set without a value"));
+            let group = name.split('[').next().unwrap_or(name).replace('.', "/");
+            assert!(
+                defaults.pointer(&format!("/{group}")).is_some(),
+                "{guide}: {name}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
+#[test]
 fn comments_are_read_with_their_paths() {
     let found = documented(
         "# title\n\n# -- one\n# more\na: 1\nb:\n  # -- two\n  c:\n    d: 1\n  # -- three\n  e: []\n",
