@@ -62,7 +62,10 @@ impl Clock for SettableClock {
     fn now(&self) -> Now {
         let mono = self.start.elapsed();
         let offset = jiff::SignedDuration::from_millis(self.offset_ms.load(Ordering::SeqCst));
-        let wall = self.begin.checked_add(mono).and_then(|wall| wall.checked_add(offset));
+        let wall = self
+            .begin
+            .checked_add(mono)
+            .and_then(|wall| wall.checked_add(offset));
         Now {
             wall: wall.unwrap_or(self.begin),
             mono,

@@ -3,6 +3,8 @@
 
 pub mod book;
 pub mod clock;
+pub mod engine;
 pub mod grpc;
 pub mod index;
+pub mod mirror;
 pub mod native;

@@ -55,7 +55,11 @@ impl Log {
             entry: groups.get(key).map(|slot| slot.entry.clone()),
         };
         let groups = match since {
-            Some(since) => self.order.range(since + 1..).map(|(_, key)| change(key)).collect(),
+            Some(since) => self
+                .order
+                .range(since + 1..)
+                .map(|(_, key)| change(key))
+                .collect(),
             None => groups.keys().map(change).collect(),
         };
         Changes {

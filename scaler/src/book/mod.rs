@@ -172,7 +172,11 @@ impl Book {
 
     /// What is said about a group.
     pub fn entry(&self, key: &GroupKey) -> Option<Entry> {
-        self.inner.read().groups.get(key).map(|slot| slot.entry.clone())
+        self.inner
+            .read()
+            .groups
+            .get(key)
+            .map(|slot| slot.entry.clone())
     }
 
     /// Follows the number of the last change.
@@ -212,7 +216,9 @@ impl DecisionBook for Book {
             return slot.answer.subscribe();
         }
         if inner.strangers.len() >= STRANGERS {
-            inner.strangers.retain(|_, sender| sender.receiver_count() > 0);
+            inner
+                .strangers
+                .retain(|_, sender| sender.receiver_count() > 0);
         }
         let answer = inner.stranger.clone();
         let sender = inner

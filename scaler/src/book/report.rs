@@ -13,7 +13,10 @@ impl Book {
         let AppPage { generation, groups } = inner.apps.get(app)?;
         Some(AppReport {
             generation: *generation,
-            groups: groups.iter().map(|(key, name)| group(&inner, key, name)).collect(),
+            groups: groups
+                .iter()
+                .map(|(key, name)| group(&inner, key, name))
+                .collect(),
         })
     }
 }

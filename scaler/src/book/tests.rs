@@ -87,7 +87,10 @@ fn a_stream_that_was_opened_early_sees_its_group_come_and_go() {
     };
     assert_eq!(*stream.borrow_and_update(), known);
     book.write(&key("f"), decision(Some(3), Reason::Timer));
-    assert!(!stream.has_changed().unwrap(), "the same number for another reason");
+    assert!(
+        !stream.has_changed().unwrap(),
+        "the same number for another reason"
+    );
     book.remove(&key("f"));
     assert_eq!(*stream.borrow(), Answer::NotFound);
     assert!(stream.has_changed().is_err(), "the end");
@@ -108,13 +111,20 @@ fn followers_are_sent_what_is_new_to_them() {
     book.remove(&key("b"));
     let some = book.changes_since(Some(all.version));
     assert!(!some.full);
-    let seen: Vec<_> = some.groups.iter().map(|c| (c.key.clone(), c.entry.clone())).collect();
+    let seen: Vec<_> = some
+        .groups
+        .iter()
+        .map(|c| (c.key.clone(), c.entry.clone()))
+        .collect();
     let expected = [
         (key("a"), Some(decision(Some(5), Reason::Backlog))),
         (key("b"), None),
     ];
     assert_eq!(seen, expected);
-    assert!(book.changes_since(Some(some.version + 1)).full, "a number from another book");
+    assert!(
+        book.changes_since(Some(some.version + 1)).full,
+        "a number from another book"
+    );
 }
 
 #[test]
@@ -155,7 +165,10 @@ fn a_report_names_every_group_of_the_app() {
         .collect();
     assert_eq!(
         seen,
-        [("function:f", Some(3), "Backlog"), ("function:g", None, "Unknown")]
+        [
+            ("function:f", Some(3), "Backlog"),
+            ("function:g", None, "Unknown")
+        ]
     );
     assert_eq!(report.groups[0].sources[0].backlog, Some(7));
     book.remove_app(&app);

@@ -3,6 +3,7 @@
 use super::key::AppKey;
 use k8s_openapi::api::apps::v1::Deployment;
 use maniple_crds::names;
+use std::fmt;
 use std::sync::Arc;
 
 /// Who writes the replica count of a Deployment.
@@ -42,8 +43,6 @@ pub struct Workload {
     pub replicas: u32,
     /// `status.readyReplicas`.
     pub ready: u32,
-    /// Revision of the pod template, as the Deployment controller counts it (annotation `deployment.kubernetes.io/revision`).
-    pub revision: Option<Arc<str>>,
     /// Who writes the count; `None` when the operator has not said it yet, and then nobody does.
     pub driver: Option<Driver>,
     /// True while the Deployment is being deleted.
@@ -52,7 +51,23 @@ pub struct Workload {
     pub version: Option<u64>,
 }
 
+impl fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 impl Workload {
+    /// Whether both mean the same for decisions: all but the version.
+    pub fn same(&self, other: &Self) -> bool {
+        let version = other.version;
+        *other
+            == Self {
+                version,
+                ..self.clone()
+            }
+    }
+
     /// Reads a Deployment. `None` when it carries no label of an app: it is not ours.
     pub fn read(deployment: &Deployment) -> Option<(WorkloadKey, Self)> {
         let meta = &deployment.metadata;
@@ -71,7 +86,6 @@ impl Workload {
             // The API server writes 1 where nothing is given.
             replicas: count(deployment.spec.as_ref().and_then(|s| s.replicas)).unwrap_or(1),
             ready: count(deployment.status.as_ref().and_then(|s| s.ready_replicas)).unwrap_or(0),
-            revision: annotation("deployment.kubernetes.io/revision").map(Arc::from),
             driver: annotation(names::DRIVER_ANNOTATION).and_then(driver),
             deleting: meta.deletion_timestamp.is_some(),
             version: meta
@@ -111,7 +125,7 @@ mod tests {
         let (key, workload) = read(json!({
             "metadata": {
                 "labels": {"maniple.dev/app": "shop"},
-                "annotations": {"maniple.dev/driver": "Native", "deployment.kubernetes.io/revision": "3"},
+                "annotations": {"maniple.dev/driver": "Native"},
                 "resourceVersion": "42",
             },
             "spec": {"replicas": 4, "selector": {}, "template": {}},
@@ -122,7 +136,6 @@ mod tests {
         assert_eq!(workload.app, AppKey::new("ns", "shop"));
         assert_eq!((workload.replicas, workload.ready), (4, 2));
         assert_eq!(workload.driver, Some(Driver::Native));
-        assert_eq!(workload.revision.as_deref(), Some("3"));
         assert_eq!(workload.version, Some(42));
         assert!(!workload.deleting);
     }

@@ -1,0 +1,480 @@
+//! The one task that decides. It owns the state of every group and looks at a group again when something that was read, declared
+//! or seen of it changes, and when its last decision said so; never on a clock of its own. So a group at rest costs memory only.
+
+mod feed;
+mod forward;
+mod group;
+mod input;
+mod metrics;
+mod role;
+mod starts;
+mod timer;
+mod wakes;
+
+use crate::book::{AppPage, Book, Entry};
+use crate::clock::Clock;
+use crate::index::apps::AppEvent;
+use crate::index::{AppKey, AppPlan, Driver, GroupKey, Seen, Workload, WorkloadKey};
+use crate::mirror::MirrorEvent;
+use crate::native::{Wishes, Written};
+use forward::Forwarder;
+use group::Group;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use maniple_core::decision::{Decision, Now, Reason};
+use maniple_runtime::{LeaderState, Pending};
+use role::Role;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use wakes::Wakes;
+
+pub use feed::{Control, Feed, Feeds, Observations, StorageFeeds};
+pub use metrics::EngineMetrics;
+
+/// Longest sleep. A step of the wall clock is noticed within this time.
+const TICK: Duration = Duration::from_secs(1);
+/// A difference between the clocks that is a step and not a drift.
+const STEP: SignedDuration = SignedDuration::from_millis(500);
+/// How often readings are checked for their age.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Events that are taken in together before groups are looked at.
+const BATCH: usize = 1024;
+
+/// What the engine listens to.
+pub struct EngineInputs {
+    /// Plans of apps.
+    pub apps: mpsc::Receiver<AppEvent>,
+    /// Deployments of groups.
+    pub workloads: mpsc::Receiver<Seen<Deployment>>,
+    /// Whether this process leads.
+    pub leadership: watch::Receiver<LeaderState>,
+    /// What the leader decides, while another process leads.
+    pub mirror: mpsc::Receiver<MirrorEvent>,
+    /// Outcomes of writes.
+    pub written: mpsc::UnboundedReceiver<Written>,
+}
+
+/// What the engine acts on.
+pub struct EngineOutputs {
+    /// Where decisions are written.
+    pub book: Arc<Book>,
+    /// Where wishes for replica counts go.
+    pub wishes: Wishes,
+    /// Apps with a source that does not accept their credential.
+    pub refused: mpsc::Sender<AppKey>,
+    /// Dropped when the first lists are complete.
+    pub ready: Option<Pending>,
+    /// What is counted.
+    pub metrics: EngineMetrics,
+}
+
+/// The engine.
+pub struct Engine {
+    feeds: Box<dyn Feeds>,
+    clock: Arc<dyn Clock>,
+    out: EngineOutputs,
+    role: Role,
+    apps_listed: bool,
+    workloads_listed: bool,
+    apps: HashMap<AppKey, Vec<GroupKey>>,
+    groups: HashMap<GroupKey, Group>,
+    workloads: HashMap<WorkloadKey, Workload>,
+    by_workload: HashMap<WorkloadKey, GroupKey>,
+    dirty: HashSet<GroupKey>,
+    dirty_sender: mpsc::Sender<GroupKey>,
+    dirty_receiver: Option<mpsc::Receiver<GroupKey>>,
+    wakes: Wakes,
+    /// Wall clock minus the other clock, when they were last compared.
+    offset: Timestamp,
+    swept: Duration,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(feeds: impl Feeds, clock: Arc<dyn Clock>, out: EngineOutputs) -> Self {
+        let (dirty_sender, dirty_receiver) = mpsc::channel(BATCH);
+        Self {
+            feeds: Box::new(feeds),
+            offset: offset(clock.now()),
+            clock,
+            out,
+            role: Role::default(),
+            apps_listed: false,
+            workloads_listed: false,
+            apps: HashMap::new(),
+            groups: HashMap::new(),
+            workloads: HashMap::new(),
+            by_workload: HashMap::new(),
+            dirty: HashSet::new(),
+            dirty_sender,
+            dirty_receiver: Some(dirty_receiver),
+            wakes: Wakes::default(),
+            swept: Duration::ZERO,
+        }
+    }
+
+    /// Decides until `stop` is cancelled.
+    pub async fn run(mut self, mut inputs: EngineInputs, stop: CancellationToken) {
+        let mut dirty = self.dirty_receiver.take().expect("an engine runs once");
+        let leadership = inputs.leadership.borrow_and_update().clone();
+        self.lead(&leadership);
+        let mut tick = Instant::now() + TICK;
+        loop {
+            self.settle();
+            let wake = Instant::now() + self.pause();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(event) = inputs.apps.recv() => {
+                    self.app(event);
+                    drain(&mut inputs.apps, |event| self.app(event));
+                }
+                Some(seen) = inputs.workloads.recv() => {
+                    self.workload(seen);
+                    drain(&mut inputs.workloads, |seen| self.workload(seen));
+                }
+                Some(key) = dirty.recv() => {
+                    self.dirty.insert(key);
+                    drain(&mut dirty, |key| {
+                        self.dirty.insert(key);
+                    });
+                }
+                Some(written) = inputs.written.recv() => self.wrote(&written),
+                Some(event) = inputs.mirror.recv() => self.mirror(event),
+                Ok(()) = inputs.leadership.changed() => {
+                    let leadership = inputs.leadership.borrow_and_update().clone();
+                    self.lead(&leadership);
+                }
+                () = sleep_until(wake.min(tick)) => {
+                    self.wake();
+                    if Instant::now() >= tick {
+                        tick = Instant::now() + TICK;
+                        self.tick();
+                    }
+                }
+            }
+        }
+    }
+
+    fn app(&mut self, event: AppEvent) {
+        match event {
+            AppEvent::Planned(key, plan) => self.planned(&key, &plan),
+            AppEvent::Gone(key) => {
+                for group in self.apps.remove(&key).unwrap_or_default() {
+                    self.remove(&group);
+                }
+                self.out.book.remove_app(&key);
+            }
+            AppEvent::Listed => {
+                self.apps_listed = true;
+                self.listed();
+            }
+        }
+    }
+
+    fn planned(&mut self, app: &AppKey, plan: &AppPlan) {
+        let keys: Vec<_> = plan.groups.iter().map(|group| group.key.clone()).collect();
+        let before = self
+            .apps
+            .insert(app.clone(), keys.clone())
+            .unwrap_or_default();
+        for gone in before.iter().filter(|key| !keys.contains(key)) {
+            self.remove(gone);
+        }
+        for plan in &plan.groups {
+            let key = &plan.key;
+            let ready = self.workloads.get(&plan.workload).map_or(0, |w| w.ready);
+            let now = self.clock.now();
+            let group = self.groups.entry(key.clone()).or_insert_with(|| {
+                let mut group = Group::new(Arc::clone(plan));
+                group.starts.saw_ready(ready, now, &self.out.metrics);
+                group.take_over(self.role.inherited(key, now), now);
+                group
+            });
+            group.replan(Arc::clone(plan));
+            if self.role.leads() {
+                group.open(&*self.feeds, &forwarder(key, &self.dirty_sender));
+            }
+            self.by_workload.insert(plan.workload.clone(), key.clone());
+            self.dirty.insert(key.clone());
+        }
+        let names = plan.groups.iter().map(|group| group.name.clone());
+        let page = AppPage {
+            generation: plan.generation,
+            groups: keys.into_iter().zip(names).collect(),
+        };
+        self.out.book.write_app(app, page);
+        self.count_groups();
+    }
+
+    fn remove(&mut self, key: &GroupKey) {
+        if let Some(group) = self.groups.remove(key) {
+            self.by_workload.remove(&group.plan.workload);
+            self.out.wishes.withdraw(&group.plan.workload);
+        }
+        self.dirty.remove(key);
+        self.wakes.set(key, None);
+        self.out.book.remove(key);
+        self.count_groups();
+    }
+
+    fn count_groups(&self) {
+        let count = i64::try_from(self.groups.len()).unwrap_or(i64::MAX);
+        self.out.metrics.groups.set(count);
+    }
+
+    fn workload(&mut self, seen: Seen<Deployment>) {
+        match seen {
+            Seen::Object(deployment) => {
+                if let Some((key, workload)) = Workload::read(&deployment) {
+                    self.saw(&key, Some(workload));
+                }
+            }
+            Seen::Unreadable {
+                namespace,
+                name,
+                error,
+            } => {
+                tracing::warn!(namespace, name, "deployment cannot be read: {error}");
+            }
+            Seen::Gone { namespace, name } => self.saw(&WorkloadKey::new(namespace, name), None),
+            Seen::Listed => {
+                self.workloads_listed = true;
+                self.listed();
+            }
+        }
+    }
+
+    fn saw(&mut self, key: &WorkloadKey, workload: Option<Workload>) {
+        let before = match workload {
+            Some(workload) => {
+                let known = self.workloads.get(key).and_then(|known| known.version);
+                // An event from before our own last write.
+                if workload.version.is_some() && workload.version < known {
+                    return;
+                }
+                let unchanged = self
+                    .workloads
+                    .get(key)
+                    .is_some_and(|known| known.same(&workload));
+                self.workloads.insert(key.clone(), workload);
+                if unchanged {
+                    return;
+                }
+                self.workloads.get(key)
+            }
+            None => {
+                self.workloads.remove(key);
+                None
+            }
+        };
+        let ready = before.map_or(0, |workload| workload.ready);
+        if let Some(group_key) = self.by_workload.get(key)
+            && let Some(group) = self.groups.get_mut(group_key)
+        {
+            group
+                .starts
+                .saw_ready(ready, self.clock.now(), &self.out.metrics);
+            self.dirty.insert(group_key.clone());
+        }
+    }
+
+    fn wrote(&mut self, written: &Written) {
+        match &written.result {
+            Ok(scale) => {
+                self.out.metrics.wrote("ok");
+                tracing::info!(
+                    deployment = %written.workload,
+                    replicas = scale.replicas,
+                    "replica count written"
+                );
+                let Some(known) = self.workloads.get(&written.workload) else {
+                    return;
+                };
+                let mut workload = known.clone();
+                workload.replicas = scale.replicas;
+                workload.version = scale.version.max(workload.version);
+                self.saw(&written.workload, Some(workload));
+            }
+            Err(error) => {
+                self.out.metrics.wrote(error.category());
+                tracing::warn!(
+                    deployment = %written.workload,
+                    replicas = written.wanted,
+                    category = error.category(),
+                    "{error}"
+                );
+            }
+        }
+        // What was decided meanwhile may differ from what was written.
+        if let Some(key) = self.by_workload.get(&written.workload) {
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    fn listed(&mut self) {
+        if !self.is_listed() {
+            return;
+        }
+        self.out.book.open();
+        self.out.ready = None;
+        self.dirty.extend(self.groups.keys().cloned());
+    }
+
+    fn is_listed(&self) -> bool {
+        self.apps_listed && self.workloads_listed
+    }
+
+    fn lead(&mut self, leadership: &LeaderState) {
+        let now = self.clock.now();
+        let leads = matches!(leadership, LeaderState::Leading { .. });
+        if leads == self.role.leads() {
+            return;
+        }
+        for (key, group) in &mut self.groups {
+            if leads {
+                group.take_over(self.role.inherited(key, now), now);
+                group.open(&*self.feeds, &forwarder(key, &self.dirty_sender));
+            } else {
+                group.close();
+                self.wakes.set(key, None);
+            }
+        }
+        if !leads {
+            self.out.wishes.clear();
+        }
+        self.role.set_leads(leads);
+        self.dirty.extend(self.groups.keys().cloned());
+    }
+
+    fn mirror(&mut self, event: MirrorEvent) {
+        if self.role.hear(event, self.clock.now()) {
+            self.dirty.extend(self.groups.keys().cloned());
+        } else {
+            self.dirty.extend(self.role.take_changed());
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let now = self.clock.now().mono;
+        let wait = self.wakes.next().map(|at| at.saturating_sub(now));
+        wait.unwrap_or(TICK).min(TICK)
+    }
+
+    fn wake(&mut self) {
+        let now = self.clock.now();
+        while let Some(key) = self.wakes.pop(now.mono) {
+            self.dirty.insert(key);
+        }
+    }
+
+    /// What has to be looked at from time to time, because nothing tells of it.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let offset = offset(now);
+        let step = self.offset.duration_until(offset);
+        self.offset = offset;
+        if step.abs() > STEP {
+            tracing::warn!(milliseconds = step.as_millis(), "the wall clock was set");
+            self.dirty.extend(self.groups.keys().cloned());
+        }
+        if now.mono.saturating_sub(self.swept) >= SWEEP {
+            self.swept = now.mono;
+            let stale = self.groups.iter().filter(|(_, group)| group.is_stale());
+            self.dirty.extend(stale.map(|(key, _)| key.clone()));
+        }
+        if self.role.expire(now) {
+            self.dirty.extend(self.groups.keys().cloned());
+        }
+    }
+
+    /// Looks at every group of which something is new.
+    fn settle(&mut self) {
+        if !self.is_listed() {
+            return;
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            if self.role.leads() {
+                self.decide(&key);
+            } else if let Some(group) = self.groups.get(&key) {
+                let observed = self.workloads.get(&group.plan.workload).map(|w| w.replicas);
+                self.out.book.write(&key, self.role.entry(&key, observed));
+            }
+        }
+    }
+
+    fn decide(&mut self, key: &GroupKey) {
+        let Some(group) = self.groups.get_mut(key) else {
+            return;
+        };
+        let workload = self.workloads.get(&group.plan.workload);
+        let outcome = group.compute(workload, self.clock.now(), &self.out.metrics);
+        let Some(decision) = &group.decision else {
+            return;
+        };
+        self.wakes.set(key, outcome.wake);
+        if outcome.refused {
+            // A full channel only means that Secrets are being read again already.
+            let _ = self.out.refused.try_send(key.app.clone());
+        }
+        if outcome.turned {
+            self.out.metrics.decided(decision.reason);
+            tracing::info!(
+                group = %key,
+                desired = decision.desired,
+                reason = decision.reason.as_str(),
+                "{}",
+                decision.message
+            );
+        }
+        let entry = Entry::Decided {
+            decision: Arc::clone(decision),
+            observed: workload.map(|workload| workload.replicas),
+        };
+        self.out.book.write(key, entry);
+        match wish(decision, workload) {
+            Some(replicas) => self.out.wishes.want(&group.plan.workload, replicas),
+            None => self.out.wishes.withdraw(&group.plan.workload),
+        }
+    }
+}
+
+/// Wall clock minus the other clock: constant until the wall clock is set.
+fn offset(now: Now) -> Timestamp {
+    now.wall.checked_sub(now.mono).unwrap_or(now.wall)
+}
+
+fn forwarder(key: &GroupKey, dirty: &mpsc::Sender<GroupKey>) -> Forwarder {
+    Forwarder {
+        group: key.clone(),
+        dirty: dirty.clone(),
+    }
+}
+
+/// The replica count that this process should write now.
+fn wish(decision: &Decision, workload: Option<&Workload>) -> Option<u32> {
+    let workload = workload.filter(|w| w.driver == Some(Driver::Native) && !w.deleting)?;
+    let desired = decision.desired?;
+    match decision.reason {
+        Reason::Paused | Reason::Unknown => None,
+        // Kept because something is unknown: never a reason to take instances away.
+        Reason::HoldUnknown => (desired > workload.replicas).then_some(desired),
+        _ => (desired != workload.replicas).then_some(desired),
+    }
+}
+
+/// Takes what is there already, so that a group on which much happens is looked at once.
+fn drain<T>(receiver: &mut mpsc::Receiver<T>, mut take: impl FnMut(T)) {
+    for _ in 0..BATCH {
+        match receiver.try_recv() {
+            Ok(item) => take(item),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
