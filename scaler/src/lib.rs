@@ -8,3 +8,4 @@ pub mod grpc;
 pub mod index;
 pub mod mirror;
 pub mod native;
+pub mod status;

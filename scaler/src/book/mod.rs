@@ -10,6 +10,7 @@ use maniple_core::decision::{Decision, Reason};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 pub use log::{Change, Changes};
@@ -84,6 +85,7 @@ pub struct Book {
     inner: RwLock<Inner>,
     /// Number of the last change.
     version: watch::Sender<u64>,
+    speaks: AtomicBool,
 }
 
 impl Book {
@@ -100,7 +102,18 @@ impl Book {
                 log: Log::default(),
             }),
             version: watch::Sender::new(0),
+            speaks: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what stands in the book is worth telling: it was decided here, or heard from the leader lately.
+    pub fn speaks(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Book::speaks`].
+    pub fn speak(&self, speaks: bool) {
+        self.speaks.store(speaks, Ordering::Relaxed);
     }
 
     /// From now on a group that is not in the book does not exist.

@@ -15,7 +15,7 @@ use crate::book::{AppPage, Book, Entry};
 use crate::clock::Clock;
 use crate::index::apps::AppEvent;
 use crate::index::{AppKey, AppPlan, Driver, GroupKey, Seen, Workload, WorkloadKey};
-use crate::mirror::MirrorEvent;
+use crate::mirror::MirrorMessage;
 use crate::native::{Wishes, Written};
 use forward::Forwarder;
 use group::Group;
@@ -53,7 +53,7 @@ pub struct EngineInputs {
     /// Whether this process leads.
     pub leadership: watch::Receiver<LeaderState>,
     /// What the leader decides, while another process leads.
-    pub mirror: mpsc::Receiver<MirrorEvent>,
+    pub mirror: mpsc::Receiver<MirrorMessage>,
     /// Outcomes of writes.
     pub written: mpsc::UnboundedReceiver<Written>,
 }
@@ -143,7 +143,7 @@ impl Engine {
                     });
                 }
                 Some(written) = inputs.written.recv() => self.wrote(&written),
-                Some(event) = inputs.mirror.recv() => self.mirror(event),
+                Some(message) = inputs.mirror.recv() => self.mirror(message),
                 Ok(()) = inputs.leadership.changed() => {
                     let leadership = inputs.leadership.borrow_and_update().clone();
                     self.lead(&leadership);
@@ -350,8 +350,8 @@ impl Engine {
         self.dirty.extend(self.groups.keys().cloned());
     }
 
-    fn mirror(&mut self, event: MirrorEvent) {
-        if self.role.hear(event, self.clock.now()) {
+    fn mirror(&mut self, message: MirrorMessage) {
+        if self.role.hear(message, self.clock.now()) {
             self.dirty.extend(self.groups.keys().cloned());
         } else {
             self.dirty.extend(self.role.take_changed());
@@ -396,6 +396,7 @@ impl Engine {
         if !self.is_listed() {
             return;
         }
+        let speaks = self.role.leads() || self.role.is_fresh();
         for key in std::mem::take(&mut self.dirty) {
             if self.role.leads() {
                 self.decide(&key);
@@ -404,6 +405,7 @@ impl Engine {
                 self.out.book.write(&key, self.role.entry(&key, observed));
             }
         }
+        self.out.book.speak(speaks);
     }
 
     fn decide(&mut self, key: &GroupKey) {

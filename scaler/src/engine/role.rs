@@ -2,7 +2,7 @@
 
 use crate::book::Entry;
 use crate::index::GroupKey;
-use crate::mirror::{MirrorEvent, Mirrored};
+use crate::mirror::{MirrorMessage, Mirrored};
 use maniple_core::decision::{Decision, Now};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,34 +40,31 @@ impl Role {
         self.mirrored.clear();
     }
 
+    /// Whether the leader was heard lately.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// Takes in what was heard. True when everything that is said may have changed by it; else see [`Role::take_changed`].
-    pub(super) fn hear(&mut self, event: MirrorEvent, now: Now) -> bool {
+    pub(super) fn hear(&mut self, message: MirrorMessage, now: Now) -> bool {
         if self.leads {
             return false;
         }
-        match event {
-            MirrorEvent::Lost => {
-                // The last word stands until it is too old: the leader may be back in a moment.
-                false
-            }
-            MirrorEvent::Snapshot { full, groups } => {
-                if full {
-                    self.mirrored.clear();
-                }
-                for (key, mirrored) in groups {
-                    self.changed.push(key.clone());
-                    match mirrored {
-                        Some(mirrored) => self.mirrored.insert(key, mirrored),
-                        None => self.mirrored.remove(&key),
-                    };
-                }
-                self.heard = Some(now.mono);
-                self.complete |= full;
-                let again = self.complete && !self.fresh;
-                self.fresh |= again;
-                full || again
-            }
+        if message.full {
+            self.mirrored.clear();
         }
+        for (key, mirrored) in message.groups {
+            self.changed.push(key.clone());
+            match mirrored {
+                Some(mirrored) => self.mirrored.insert(key, mirrored),
+                None => self.mirrored.remove(&key),
+            };
+        }
+        self.heard = Some(now.mono);
+        self.complete |= message.full;
+        let again = self.complete && !self.fresh;
+        self.fresh |= again;
+        message.full || again
     }
 
     pub(super) fn take_changed(&mut self) -> Vec<GroupKey> {

@@ -10,7 +10,7 @@ pub struct Snapshot {
     /// Grows by one with every snapshot of a stream, from 1. A gap means that the follower must open a new stream.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
-    /// Whether groups that are not listed are gone.
+    /// Whether groups that are not listed are gone. Further groups may follow in the next snapshots: a message holds only so many.
     #[prost(bool, tag = "2")]
     pub full: bool,
     #[prost(message, repeated, tag = "3")]
@@ -71,6 +71,9 @@ pub struct Unknown {
     /// Why, in a sentence.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+    /// What the status shows beside it, as JSON in UTF-8; empty when there is nothing.
+    #[prost(bytes = "vec", tag = "2")]
+    pub detail_json: ::prost::alloc::vec::Vec<u8>,
 }
 /// The group was removed. Not sent in full snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

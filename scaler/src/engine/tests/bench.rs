@@ -102,7 +102,7 @@ pub(super) struct Bench {
     pub(super) wishes: Wishes,
     pub(super) metrics: EngineMetrics,
     pub(super) leadership: watch::Sender<LeaderState>,
-    pub(super) mirror: mpsc::Sender<MirrorEvent>,
+    pub(super) mirror: mpsc::Sender<MirrorMessage>,
     pub(super) written: mpsc::UnboundedSender<Written>,
     pub(super) refused: mpsc::Receiver<AppKey>,
     apps: mpsc::Sender<AppEvent>,

@@ -1,7 +1,7 @@
 use super::bench::{Bench, following, group, leading, workload};
 use crate::book::Entry;
 use crate::grpc::Answer;
-use crate::mirror::{MirrorEvent, Mirrored};
+use crate::mirror::{MirrorMessage, Mirrored};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn hear(bench: &Bench, full: bool, mirrored: Option<Mirrored>) {
         .collect();
     bench
         .mirror
-        .send(MirrorEvent::Snapshot { full, groups })
+        .send(MirrorMessage { full, groups })
         .await
         .unwrap();
     bench.settle().await;
@@ -83,7 +83,6 @@ async fn the_last_word_of_a_silent_leader_is_repeated_for_a_short_time_only() {
         Some(7),
         "a message without groups is a word too"
     );
-    bench.mirror.send(MirrorEvent::Lost).await.unwrap();
     bench.pass(4 * SECOND).await;
     assert!(matches!(bench.answer("a"), Answer::Unknown { .. }));
     hear(&bench, false, None).await;
