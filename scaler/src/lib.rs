@@ -1,6 +1,7 @@
 //! The scaler: knows what waits in the event sources of every group, decides how many instances each needs, answers KEDA
 //! from memory, and writes the counts itself where KEDA does not.
 
+pub mod args;
 pub mod book;
 pub mod clock;
 pub mod engine;
@@ -8,4 +9,5 @@ pub mod grpc;
 pub mod index;
 pub mod mirror;
 pub mod native;
+pub mod process;
 pub mod status;

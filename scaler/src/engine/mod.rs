@@ -249,29 +249,24 @@ impl Engine {
     }
 
     fn saw(&mut self, key: &WorkloadKey, workload: Option<Workload>) {
-        let before = match workload {
+        let ready = workload.as_ref().map_or(0, |workload| workload.ready);
+        let known = self.workloads.get(key);
+        match workload {
             Some(workload) => {
-                let known = self.workloads.get(key).and_then(|known| known.version);
                 // An event from before our own last write.
-                if workload.version.is_some() && workload.version < known {
+                let late = workload.version.is_some()
+                    && workload.version < known.and_then(|known| known.version);
+                if late {
                     return;
                 }
-                let unchanged = self
-                    .workloads
-                    .get(key)
-                    .is_some_and(|known| known.same(&workload));
+                let unchanged = known.is_some_and(|known| known.same(&workload));
                 self.workloads.insert(key.clone(), workload);
                 if unchanged {
                     return;
                 }
-                self.workloads.get(key)
             }
-            None => {
-                self.workloads.remove(key);
-                None
-            }
-        };
-        let ready = before.map_or(0, |workload| workload.ready);
+            None => drop(self.workloads.remove(key)),
+        }
         if let Some(group_key) = self.by_workload.get(key)
             && let Some(group) = self.groups.get_mut(group_key)
         {

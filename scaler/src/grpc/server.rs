@@ -31,7 +31,7 @@ const BACKLOG: usize = 64;
 #[derive(Debug, Clone, Args)]
 pub struct GrpcArgs {
     /// Where KEDA connects to.
-    #[arg(long, env = "MANIPLE_GRPC_ADDRESS", default_value = "0.0.0.0:6000")]
+    #[arg(long, env = "MANIPLE_GRPC_ADDRESS", default_value = "0.0.0.0:9090")]
     pub grpc_address: SocketAddr,
 
     /// Certificate of the server, PEM. Without it the port is not encrypted.

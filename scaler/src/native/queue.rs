@@ -155,10 +155,10 @@ impl Wishes {
         written: impl Fn(Written),
         stop: CancellationToken,
     ) {
-        let mut writes = FuturesUnordered::new();
+        let mut under_way = FuturesUnordered::new();
         loop {
             let mut next_wait = None;
-            while writes.len() < PARALLEL {
+            while under_way.len() < PARALLEL {
                 if !may_write() {
                     self.clear();
                 }
@@ -166,7 +166,7 @@ impl Wishes {
                 next_wait = wait;
                 let Some((workload, wanted)) = job else { break };
                 let writer = &writer;
-                writes.push(async move {
+                under_way.push(async move {
                     let result = writer.write(&workload, wanted).await;
                     Written {
                         workload,
@@ -178,7 +178,7 @@ impl Wishes {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
-                Some(outcome) = writes.next() => {
+                Some(outcome) = under_way.next() => {
                     self.finish(&outcome, Instant::now());
                     written(outcome);
                 }

@@ -30,8 +30,8 @@ fn settings() -> Vec<AppSetting> {
     .unwrap()
 }
 
-fn secret() -> Result<Values, ReadError> {
-    Ok([("conn".to_owned(), Redacted::new("hunter2"))].into())
+fn secret() -> Values {
+    [("conn".to_owned(), Redacted::new("hunter2"))].into()
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn values_come_from_the_objects_and_what_is_missing_is_named() {
     objects
         .answers
         .lock()
-        .insert("Secret ns/s".into(), secret());
+        .insert("Secret ns/s".into(), Ok(secret()));
     let references = References::new(Arc::clone(&objects));
     let resolved = references.resolve(&"ns".into(), &settings(), REFRESH).await;
     assert_eq!(resolved.get("plain"), Some("one"));
@@ -71,7 +71,7 @@ async fn objects_are_read_again_when_they_are_too_old() {
     objects
         .answers
         .lock()
-        .insert("Secret ns/s".into(), secret());
+        .insert("Secret ns/s".into(), Ok(secret()));
     let resolved = references
         .resolve(&namespace, &settings(), Duration::ZERO)
         .await;
@@ -84,7 +84,7 @@ async fn a_silent_api_server_leaves_the_last_values_and_a_deleted_object_does_no
     objects
         .answers
         .lock()
-        .insert("Secret ns/s".into(), secret());
+        .insert("Secret ns/s".into(), Ok(secret()));
     let references = References::new(Arc::clone(&objects));
     let namespace = "ns".into();
     references.resolve(&namespace, &settings(), REFRESH).await;

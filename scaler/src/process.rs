@@ -1,0 +1,262 @@
+//! The process: its parts, how they are joined, and the order in which they stop.
+
+use crate::args::{ScalerArgs, SourceArgs};
+use crate::book::Book;
+use crate::clock::SystemClock;
+use crate::engine::{Engine, EngineInputs, EngineMetrics, EngineOutputs, StorageFeeds};
+use crate::grpc::GrpcServer;
+use crate::index::{ClusterReader, References, apps, watch};
+use crate::mirror::{MirrorService, follow};
+use crate::native::{ClusterWriter, Wishes};
+use crate::status;
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use maniple_crds::{FunctionApp, names};
+use maniple_runtime::{
+    ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, Stage,
+};
+use maniple_sources::cadence::CadenceOptions;
+use maniple_sources::gate::Gate;
+use maniple_sources::metrics::SourceMetrics;
+use maniple_sources::registry::QueueRegistry;
+use maniple_sources::storage::{HttpOptions, StorageHttp};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::service::Routes;
+
+/// Events that wait between two parts.
+const QUEUE: usize = 1024;
+
+/// Runs the scaler until it is asked to stop.
+///
+/// # Errors
+/// What kept it from starting, or what broke.
+pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
+    let component = Component::new("scaler", env!("CARGO_PKG_VERSION"));
+    let mut runtime = Runtime::init(component, args.runtime.clone())?;
+    let ready = runtime
+        .readiness
+        .pending("first lists of functionapps and deployments");
+    let grpc = GrpcServer::bind(&args.grpc).await?;
+    let identity = args.identity(grpc.local_address()?.port());
+    let status = TcpListener::bind(args.status_address)
+        .await
+        .with_context(|| {
+            format!(
+                "status address {} cannot be opened; choose another with --status-address",
+                args.status_address
+            )
+        })?;
+    runtime.serve_admin(Router::new()).await?;
+    let client = runtime.kube_client(ClientProfile::Ordinary).await?;
+    let lease_client = runtime.kube_client(ClientProfile::Lease).await?;
+
+    // In the order in which they stop: no more questions, no more decisions, then another one may lead.
+    let answers = runtime.shutdown.stage("answers", Duration::from_secs(10));
+    let work = runtime.shutdown.stage("decisions", Duration::from_secs(5));
+    let lease = runtime.shutdown.stage("lease", Duration::from_secs(5));
+
+    let settings = LeaseSettings::new(&args.lease_namespace, &args.lease_name, &identity);
+    let leadership = Leadership::start(lease_client, settings, &runtime.metrics, &lease)?;
+    let book = Arc::new(Book::new(
+        "the scaler is starting: its first lists are not complete",
+    ));
+    let engine_metrics = EngineMetrics::default();
+    runtime
+        .metrics
+        .register(|registry| engine_metrics.register(registry));
+
+    // Apps and Deployments.
+    let watcher = Watcher {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        errors: watch_errors(&runtime),
+    };
+    let (seen_apps, seen_apps_receiver) = mpsc::channel(QUEUE);
+    let (seen_workloads, workloads) = mpsc::channel(QUEUE);
+    watcher.spawn::<FunctionApp>(&work, "functionapps", None, seen_apps);
+    let ours = format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY);
+    watcher.spawn::<Deployment>(&work, "deployments", Some(ours), seen_workloads);
+    let (refused, refused_receiver) = mpsc::channel(QUEUE);
+    let (planned, apps) = mpsc::channel(QUEUE);
+    let references = References::new(ClusterReader::new(client.clone()));
+    let stop = work.token();
+    spawn(&work, "index", async move {
+        apps::run(
+            references,
+            seen_apps_receiver,
+            refused_receiver,
+            planned,
+            stop,
+        )
+        .await;
+    });
+
+    // Replica counts of groups that KEDA does not scale.
+    let wishes = Wishes::default();
+    let (written_sender, written) = mpsc::unbounded_channel();
+    let may_write = {
+        let leadership = leadership.clone();
+        move || leadership.is_leading()
+    };
+    let tell = move |outcome| drop(written_sender.send(outcome));
+    let writing = wishes
+        .clone()
+        .run(ClusterWriter::new(client), may_write, tell, work.token());
+    spawn(&work, "native driver", writing);
+
+    // The decisions of another replica, while that one leads.
+    let (heard, mirror) = mpsc::channel(16);
+    spawn(
+        &work,
+        "mirror",
+        follow(identity, leadership.watch(), heard, work.token()),
+    );
+
+    let out = EngineOutputs {
+        book: Arc::clone(&book),
+        wishes,
+        refused,
+        ready: Some(ready),
+        metrics: engine_metrics,
+    };
+    let inputs = EngineInputs {
+        apps,
+        workloads,
+        leadership: leadership.watch(),
+        mirror,
+        written,
+    };
+    let engine = Engine::new(
+        feeds(&args.sources, &runtime)?,
+        Arc::new(SystemClock::default()),
+        out,
+    );
+    spawn(&work, "engine", engine.run(inputs, work.token()));
+
+    // Answers.
+    let serving = axum::serve(status, status::router(Arc::clone(&book)))
+        .with_graceful_shutdown(answers.token().cancelled_owned());
+    answers.spawn("status", async move { serving.await });
+    let service = MirrorService::new(Arc::clone(&book), leadership.watch(), answers.token());
+    let mut further = Routes::default();
+    if args.is_encrypted() {
+        let serving = tonic::transport::Server::builder()
+            .add_service(service.into_server())
+            .serve_with_shutdown(args.mirror_address, answers.token().cancelled_owned());
+        answers.spawn("mirror server", serving);
+    } else {
+        further = further.add_service(service.into_server());
+    }
+    let (readiness, metrics, stop) = (
+        runtime.readiness.clone(),
+        runtime.metrics.clone(),
+        answers.token(),
+    );
+    answers.spawn("grpc server", async move {
+        grpc.serve(book, further, readiness, &metrics, stop).await
+    });
+
+    runtime.run().await?;
+    Ok(())
+}
+
+fn spawn(stage: &Stage, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    stage.spawn(name, async move {
+        task.await;
+        Ok::<(), Infallible>(())
+    });
+}
+
+fn feeds(args: &SourceArgs, runtime: &Runtime) -> anyhow::Result<StorageFeeds> {
+    let metrics = SourceMetrics::default();
+    runtime
+        .metrics
+        .register(|registry| metrics.register(registry));
+    let certificates_pem = match &args.storage_ca_file {
+        None => Vec::new(),
+        Some(file) => std::fs::read(file).with_context(|| {
+            format!(
+                "storage certificate authorities {} cannot be read; check --storage-ca-file",
+                file.display()
+            )
+        })?,
+    };
+    let options = HttpOptions {
+        trusted_domains: args.storage_trusted_domains.clone(),
+        certificates_pem,
+        ..HttpOptions::default()
+    };
+    let http = StorageHttp::new(options, metrics.clone());
+    let gate = Gate::new(args.parallel_reads.into());
+    let cadence = CadenceOptions {
+        max_interval: args.queue_max_interval_seconds.map(Duration::from_secs),
+        ..CadenceOptions::default()
+    };
+    let queues = QueueRegistry::new(http.clone(), gate.clone(), cadence, metrics.clone());
+    Ok(StorageFeeds::new(http, gate, queues, metrics))
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+fn watch_errors(runtime: &Runtime) -> Family<KindLabel, Counter> {
+    let errors = Family::default();
+    runtime.metrics.register(|registry| {
+        registry.register(
+            "watch_errors",
+            "Interruptions of watches by kind of object",
+            Family::clone(&errors),
+        );
+    });
+    errors
+}
+
+struct Watcher {
+    client: Client,
+    namespace: Option<String>,
+    errors: Family<KindLabel, Counter>,
+}
+
+impl Watcher {
+    fn spawn<K>(
+        &self,
+        stage: &Stage,
+        kind: &'static str,
+        labels: Option<String>,
+        seen: mpsc::Sender<crate::index::Seen<K>>,
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let client = self.client.clone();
+        let api: Api<DeserializeGuard<K>> = match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        let errors = self.errors.get_or_create(&KindLabel { kind }).clone();
+        let on_error = move |_: &_| {
+            errors.inc();
+        };
+        spawn(
+            stage,
+            kind,
+            watch(kind, api, labels, seen, on_error, stage.token()),
+        );
+    }
+}
