@@ -76,7 +76,10 @@ pub(crate) fn everything() -> Value {
     json!({
         "networkPolicy": {"enabled": true, "monitoring": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
         "serviceMonitor": {"enabled": true},
-        "scaler": {"workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"}},
+        "scaler": {
+            "workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"},
+            "sources": {"queueMaxIntervalSeconds": 60, "storageTrustedDomains": ["storage.example.com", "other.example.com"]},
+        },
         "additionalLabels": {"team": "platform"},
         "additionalAnnotations": {"example.com/owner": "platform"},
     })

@@ -145,3 +145,26 @@ fn a_service_monitor_selects_the_metrics_services_only() {
         ["app.kubernetes.io/component"]
     );
 }
+
+#[test]
+fn reading_of_sources_can_be_tuned() {
+    let value = |objects: &[Value], name: &str| {
+        env(pod(objects, "scaler"), name).map(|e| e["value"].clone())
+    };
+    let defaults = render(json!({}));
+    assert_eq!(
+        value(&defaults, "MANIPLE_PARALLEL_READS"),
+        Some(json!("64"))
+    );
+    assert_eq!(value(&defaults, "MANIPLE_QUEUE_MAX_INTERVAL_SECONDS"), None);
+    assert_eq!(value(&defaults, "MANIPLE_STORAGE_TRUSTED_DOMAINS"), None);
+    let tuned = render(everything());
+    assert_eq!(
+        value(&tuned, "MANIPLE_QUEUE_MAX_INTERVAL_SECONDS"),
+        Some(json!("60"))
+    );
+    assert_eq!(
+        value(&tuned, "MANIPLE_STORAGE_TRUSTED_DOMAINS"),
+        Some(json!("storage.example.com,other.example.com"))
+    );
+}
