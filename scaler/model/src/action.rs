@@ -45,6 +45,8 @@ pub enum Action {
     Takeover(usize),
     /// An instance appears.
     Appear(usize),
+    /// A data role hears of a drain mark that another one has set.
+    Watch(usize, usize),
     /// A data role starts to remove an instance.
     Remove(usize, usize),
     /// The cap of every instance changes.

@@ -108,5 +108,9 @@ fn rest(
             return Err(format!("seed {seed}: {broken} after {trace:?}"));
         }
     }
-    Err(format!("seed {seed}: no rest after 100,000 further steps"))
+    Err(format!(
+        "seed {seed}: no rest, at last {:?} after {:?}",
+        &trace[trace.len() - 30..],
+        &trace[..60]
+    ))
 }

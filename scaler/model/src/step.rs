@@ -112,6 +112,15 @@ impl World {
                 let spec = self.spec(i);
                 self.each_role(|role| role.on_instance(spec.clone(), 0));
             }
+            Action::Watch(dr, i) => {
+                let spec = self.spec(i);
+                let effects = self.drs[dr]
+                    .role
+                    .as_mut()
+                    .map(|role| role.on_instance(spec, 0))
+                    .unwrap_or_default();
+                self.run(dr, effects);
+            }
             Action::Remove(dr, i) => {
                 self.left.removals -= 1;
                 let effects = self.drs[dr]

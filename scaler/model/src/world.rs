@@ -281,6 +281,12 @@ impl World {
             if node.role.is_some() && !node.writes.is_empty() {
                 actions.push(Action::Write(dr));
             }
+            for i in self.present() {
+                let known = node.role.as_ref().and_then(|role| role.instance(uid(i)));
+                if self.instances[i].draining && known.is_some_and(|spec| !spec.draining) {
+                    actions.push(Action::Watch(dr, i));
+                }
+            }
         }
         for (i, instance) in self.instances.iter().enumerate() {
             if instance.orphans > 0 {

@@ -105,7 +105,7 @@ fn the_cap_changes() {
             arrivals: [3, 0, 0, 0],
             ..Setup::default()
         },
-        300,
+        100,
     );
 }
 
@@ -156,7 +156,7 @@ mod large {
             data_role_crashes: 1,
             ..Setup::default()
         };
-        explore("data role crash", setup, 10_000);
+        explore("data role crash", setup, 5_000);
         let setup = Setup {
             data_roles: 2,
             depositions: 1,
