@@ -94,7 +94,7 @@ fn the_cap_changes() {
             new_cap: Some(2),
             ..Setup::default()
         },
-        5_000,
+        3_000,
     );
     explore(
         "cap 2 to 1",
