@@ -1,0 +1,337 @@
+//! Requests that are refused before anything looks at them: shapes that two servers could read differently, closed paths, limits.
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
+use percent_encoding::percent_decode_str;
+
+/// Longest request target in bytes, as in Azure.
+pub const MAX_TARGET: usize = 8192;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Missing, repeated or broken Host.
+    #[error("the request has to name one valid host")]
+    Host,
+    /// A transfer coding other than chunked alone.
+    #[error("only the transfer coding chunked is supported")]
+    TransferCoding,
+    /// Both ways to say where the body ends, or one of them twice.
+    #[error("the request says more than once where its body ends")]
+    Framing,
+    /// Longer than [`MAX_TARGET`].
+    #[error("the request target is longer than {MAX_TARGET} bytes")]
+    TargetTooLong,
+    /// CONNECT, TRACE.
+    #[error("this method is not proxied")]
+    Method,
+    /// An Expect other than 100-continue.
+    #[error("only the expectation 100-continue is supported")]
+    Expectation,
+    /// Administration of the host.
+    #[error("not found")]
+    ClosedPath,
+}
+
+impl Refusal {
+    /// Stable name for logs, metrics and response bodies.
+    pub fn category(self) -> &'static str {
+        match self {
+            Self::Host => "bad-host",
+            Self::TransferCoding => "bad-transfer-coding",
+            Self::Framing => "bad-framing",
+            Self::TargetTooLong => "target-too-long",
+            Self::Method => "method-not-proxied",
+            Self::Expectation => "expectation-failed",
+            Self::ClosedPath => "closed-path",
+        }
+    }
+
+    /// The answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Host | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::ClosedPath => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// Refuses what must not pass, and returns host and port as the client named them.
+///
+/// What hyper already refuses does not come here: bad header names and values, folded lines, differing Content-Length, a Transfer-Encoding that does not end in chunked. Of
+/// Transfer-Encoding beside Content-Length it keeps only the first and closes the connection afterwards, so the instance sees one meaning.
+pub fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    if target_length(uri) > MAX_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    framing(headers)?;
+    if let Some(expect) = headers.get(header::EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal::Expectation);
+    }
+    host(request.version(), uri, headers)
+}
+
+fn target_length(uri: &Uri) -> usize {
+    uri.path_and_query()
+        .map_or(0, |target| target.as_str().len())
+}
+
+fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if codings.next().is_some() {
+        return Err(Refusal::Framing);
+    }
+    if let Some(coding) = coding {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal::TransferCoding);
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Refusal::Framing);
+        }
+    }
+    if headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .nth(1)
+        .is_some()
+    {
+        return Err(Refusal::Framing);
+    }
+    Ok(())
+}
+
+fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+    let mut named = headers.get_all(header::HOST).iter();
+    let first = named.next();
+    if named.next().is_some() {
+        return Err(Refusal::Host);
+    }
+    let header = match first {
+        Some(value) => Some(value.to_str().map_err(|_| Refusal::Host)?),
+        None if version == Version::HTTP_11 => return Err(Refusal::Host),
+        None => None,
+    };
+    // An absolute target counts more than Host; HTTP/2 has only that, and a Host beside it has to agree.
+    let host = match (uri.authority(), header) {
+        (Some(authority), Some(header))
+            if version == Version::HTTP_2 && !authority.as_str().eq_ignore_ascii_case(header) =>
+        {
+            return Err(Refusal::Host);
+        }
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(header)) => header,
+        (None, None) => return Err(Refusal::Host),
+    };
+    let valid = !host.is_empty()
+        && host.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        });
+    if !valid || host.parse::<http::uri::Authority>().is_err() {
+        return Err(Refusal::Host);
+    }
+    Ok(host.to_owned())
+}
+
+/// The host of `authority` without its port.
+pub fn without_port(authority: &str) -> &str {
+    if let Some(end) = authority.rfind(']') {
+        return &authority[..=end];
+    }
+    authority
+        .split_once(':')
+        .map_or(authority, |(host, _)| host)
+}
+
+/// Whether any reading of `path` leads into the host's administration.
+///
+/// Servers differ in what they decode and normalise and in which order, so every stage is looked at, each with dot segments resolved and not, with empty
+/// segments dropped and parameters cut off.
+pub fn leads_to_admin(path: &str) -> bool {
+    // The ordinary case without an allocation.
+    let first = path
+        .split('/')
+        .find(|segment| !segment.is_empty())
+        .unwrap_or("");
+    if first.eq_ignore_ascii_case("admin") {
+        return true;
+    }
+    if !path.contains(['%', '\\', ';', '.']) {
+        return false;
+    }
+    let mut stage = path.to_owned();
+    for _ in 0..4 {
+        if first_segments(&stage).any(|segment| segment.eq_ignore_ascii_case("admin")) {
+            return true;
+        }
+        let decoded = percent_decode_str(&stage).decode_utf8_lossy().into_owned();
+        if decoded == stage {
+            break;
+        }
+        stage = decoded;
+    }
+    false
+}
+
+/// The first segment of `path` as it stands, and after dot segments are resolved.
+fn first_segments(path: &str) -> impl Iterator<Item = String> + use<> {
+    let clean = |segment: &str| {
+        segment
+            .split(';')
+            .next()
+            .unwrap_or("")
+            .trim_matches(|c: char| c.is_whitespace() || c.is_control())
+            .to_owned()
+    };
+    let mut resolved: Vec<String> = Vec::new();
+    let mut plain = None;
+    for segment in path.split(['/', '\\']).map(clean) {
+        match segment.as_str() {
+            "" | "." => {}
+            ".." => {
+                resolved.pop();
+            }
+            _ => {
+                plain.get_or_insert_with(|| segment.clone());
+                resolved.push(segment);
+            }
+        }
+    }
+    plain.into_iter().chain(resolved.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_opens_the_administration() {
+        let closed = [
+            "/admin",
+            "/admin/",
+            "/ADMIN/host/status",
+            "//admin/host",
+            "/./admin",
+            "/x/../admin",
+            "/%61dmin/host",
+            "/%2561dmin/host",
+            "/%2e/admin",
+            "/x/%2e%2e/admin",
+            "/x%2f..%2fadmin",
+            "/\\admin",
+            "/%5cadmin",
+            "/admin;a=b/host",
+            "/%41DMIN",
+            "/x/..;/admin",
+            "/admin%20/host",
+            "/admin%00",
+            "/..%2fadmin",
+            "/a/b/../../admin/vfs",
+            "/%2fadmin",
+        ];
+        for path in closed {
+            assert!(leads_to_admin(path), "{path}");
+        }
+        let open = [
+            "/",
+            "/api/admin",
+            "/administrator",
+            "/admins",
+            "/x/admin",
+            "/api/x;y",
+            "/a.b/c%20d",
+            "/%61dminx",
+            "/api/..x/admin",
+            "/runtime/webhooks/durabletask",
+        ];
+        for path in open {
+            assert!(!leads_to_admin(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn hosts_lose_their_port() {
+        for (authority, host) in [
+            ("a.b", "a.b"),
+            ("a.b:80", "a.b"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(without_port(authority), host);
+        }
+    }
+
+    #[test]
+    fn ambiguous_requests_are_refused() {
+        let request = |build: fn(http::request::Builder) -> http::request::Builder| {
+            check(&build(Request::builder().uri("/x")).body(()).unwrap())
+        };
+        assert_eq!(request(|r| r.header("host", "a:1")), Ok("a:1".to_owned()));
+        assert_eq!(request(|r| r), Err(Refusal::Host));
+        assert_eq!(
+            request(|r| r.header("host", "a").header("host", "a")),
+            Err(Refusal::Host)
+        );
+        assert_eq!(request(|r| r.header("host", "a/b")), Err(Refusal::Host));
+        assert_eq!(request(|r| r.header("host", "a@b")), Err(Refusal::Host));
+        assert_eq!(
+            request(|r| r
+                .header("host", "a")
+                .header("transfer-encoding", "gzip, chunked")),
+            Err(Refusal::TransferCoding)
+        );
+        assert_eq!(
+            request(|r| r
+                .header("host", "a")
+                .header("transfer-encoding", "chunked")
+                .header("content-length", "3")),
+            Err(Refusal::Framing)
+        );
+        assert_eq!(
+            request(|r| r
+                .header("host", "a")
+                .header("content-length", "3")
+                .header("content-length", "3")),
+            Err(Refusal::Framing)
+        );
+        assert_eq!(
+            request(|r| r.method("TRACE").header("host", "a")),
+            Err(Refusal::Method)
+        );
+        assert_eq!(
+            request(|r| r.header("host", "a").header("expect", "200-ok")),
+            Err(Refusal::Expectation)
+        );
+        assert_eq!(
+            request(|r| r.uri("http://b:8/x").header("host", "a")),
+            Ok("b:8".to_owned())
+        );
+        assert_eq!(
+            request(|r| r
+                .version(Version::HTTP_2)
+                .uri("http://b/x")
+                .header("host", "a")),
+            Err(Refusal::Host)
+        );
+    }
+
+    #[test]
+    fn long_targets_are_refused() {
+        let target = format!("/{}", "a".repeat(MAX_TARGET));
+        let request = Request::builder()
+            .uri(target)
+            .header("host", "a")
+            .body(())
+            .unwrap();
+        assert_eq!(check(&request), Err(Refusal::TargetTooLong));
+    }
+}

@@ -1,0 +1,69 @@
+//! One request at one instance, until the head of its response.
+
+use std::{future::Future, pin::Pin};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    body::{Held, discard},
+    pool::Slot,
+    upstream::{Connection, RequestBody, SendError},
+};
+
+type Answer = Result<(Response<Incoming>, Connection), SendError>;
+
+/// A request under way. Dropped, it goes on without its client: the slot is needed until the instance has answered.
+pub(crate) struct Exchange {
+    sending: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    slot: Option<Slot>,
+}
+
+impl Exchange {
+    pub(crate) fn start(slot: Slot, request: Request<RequestBody>) -> Self {
+        let instance = slot.instance().clone();
+        let protocol = slot.group().settings().protocol;
+        let sending = Box::pin(async move { instance.upstream().send(protocol, request).await });
+        Self {
+            sending: Some(sending),
+            slot: Some(slot),
+        }
+    }
+
+    /// The head of the response and the slot. May be called once.
+    pub(crate) async fn head(&mut self) -> (Answer, Slot) {
+        let answer = match &mut self.sending {
+            Some(sending) => sending.as_mut().await,
+            None => unreachable!("the head is awaited once"),
+        };
+        self.sending = None;
+        (
+            answer,
+            self.slot.take().expect("taken with the answer only"),
+        )
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let (Some(sending), Some(slot)) = (self.sending.take(), self.slot.take())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(finish(sending, slot));
+        }
+    }
+}
+
+async fn finish(sending: Pin<Box<dyn Future<Output = Answer> + Send>>, slot: Slot) {
+    let limit = Instant::now() + slot.group().settings().linger;
+    match tokio::time::timeout_at(limit, sending).await {
+        Ok(Ok((response, connection))) => {
+            discard(response.into_body(), Held { slot, connection }, limit).await;
+        }
+        Ok(Err(SendError::NotSent { .. })) => slot.refused(),
+        // The request body broke off with its client, so the end of the request is not seen.
+        Ok(Err(SendError::Lost(_))) => drop(slot),
+        Err(_) => slot.complete(),
+    }
+}

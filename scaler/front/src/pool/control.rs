@@ -1,0 +1,137 @@
+//! The pool as the control state sees it.
+
+use std::sync::Arc;
+
+use maniple_core::slots::{
+    message::{GroupId, InstanceInfo, InstanceUid},
+    pool::SlotPool,
+    word::SlotWord,
+};
+
+use super::{Group, Instance, Pool, now_ms};
+
+/// How long slots serve waiting requests here before they go to others who wait, in milliseconds.
+const TURN_MS: u64 = 20;
+
+impl Pool {
+    fn group_of(&self, info: &InstanceInfo) -> Arc<Group> {
+        self.group_or_new(&info.group)
+    }
+
+    fn set_lanes(group: &Group, change: impl Fn(&mut Vec<Arc<Instance>>)) {
+        let mut lanes = Vec::clone(&group.lanes.load());
+        change(&mut lanes);
+        lanes.sort_by_key(|lane| (lane.rank(), lane.uid()));
+        group.lanes.store(Arc::new(lanes));
+    }
+}
+
+impl SlotPool for Pool {
+    fn upsert(&mut self, info: &InstanceInfo) {
+        let group = self.group_of(info);
+        if let Some(known) = self.instance(info.uid) {
+            known.set_info(info);
+            Self::set_lanes(&group, |_| {});
+            return;
+        }
+        let instance = Arc::new(Instance::new(info));
+        self.instances.lock().insert(info.uid, instance.clone());
+        Self::set_lanes(&group, |lanes| lanes.push(instance.clone()));
+        crate::probe::start(&group, &instance);
+    }
+
+    fn remove(&mut self, uid: InstanceUid) {
+        let Some(instance) = self.instances.lock().remove(&uid) else {
+            return;
+        };
+        // Nothing is handed on to it, and what lingers there is over.
+        instance.cell.drain();
+        instance.gone().cancel();
+        for group in self.groups() {
+            if group.lanes.load().iter().any(|lane| lane.uid() == uid) {
+                Self::set_lanes(&group, |lanes| lanes.retain(|lane| lane.uid() != uid));
+            }
+        }
+    }
+
+    fn grant(&mut self, uid: InstanceUid, count: u16) {
+        let Some(instance) = self.instance(uid) else {
+            return;
+        };
+        instance.cell.grant(count);
+        for group in self.groups() {
+            if group.lanes.load().iter().any(|lane| lane.uid() == uid) {
+                group.gate.new_turn(now_ms() + TURN_MS);
+                group.serve();
+            }
+        }
+    }
+
+    fn drain(&mut self, uid: InstanceUid) {
+        if let Some(instance) = self.instance(uid) {
+            instance.cell.drain();
+        }
+    }
+
+    fn trim(&mut self, uid: InstanceUid, excess: u16) {
+        if let Some(instance) = self.instance(uid) {
+            instance.cell.trim(excess);
+        }
+    }
+
+    fn release(&mut self, uid: InstanceUid, count: u16) -> u16 {
+        self.instance(uid)
+            .map_or(0, |instance| instance.cell.release(count))
+    }
+
+    fn take_returned(&mut self, uid: InstanceUid) -> u16 {
+        self.instance(uid)
+            .map_or(0, |instance| instance.cell.take_returned())
+    }
+
+    fn word(&self, uid: InstanceUid) -> SlotWord {
+        self.instance(uid)
+            .map_or(SlotWord::EMPTY, |instance| instance.cell.word())
+    }
+
+    fn set_must(&mut self, group: &GroupId, count: u32) {
+        if let Some(group) = self.group(group) {
+            group.gate.set_must(count, now_ms() + TURN_MS);
+        }
+    }
+
+    fn cap_must(&mut self, group: &GroupId, count: u32) {
+        if let Some(group) = self.group(group) {
+            group.gate.cap_must(count);
+        }
+    }
+
+    fn waiting(&self, group: &GroupId) -> u32 {
+        self.group(group).map_or(0, |group| group.gate.waiting())
+    }
+
+    fn take_peak(&mut self, group: &GroupId) -> u32 {
+        self.group(group).map_or(0, |group| {
+            let used: u32 = group
+                .lanes
+                .load()
+                .iter()
+                .map(|lane| lane.cell.take_peak())
+                .sum();
+            used + group.gate.take_peak_waiting()
+        })
+    }
+
+    fn oldest_wait_ms(&self, group: &GroupId) -> u32 {
+        let since = self
+            .group(group)
+            .and_then(|group| group.gate.oldest_since_ms());
+        since.map_or(0, |since| {
+            u32::try_from(now_ms().saturating_sub(since)).unwrap_or(u32::MAX)
+        })
+    }
+
+    fn take_shed(&mut self) -> Vec<InstanceUid> {
+        std::mem::take(&mut self.shared.shed.lock())
+    }
+}

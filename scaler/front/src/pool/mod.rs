@@ -1,0 +1,112 @@
+//! Slots held by this front end: taken by requests, changed by the control task.
+//!
+//! The hot path is one compare-and-swap on the word of an instance; it sends no message, takes no lock and allocates nothing as long as a slot is free.
+
+mod cell;
+mod control;
+mod gate;
+mod group;
+mod instance;
+mod slot;
+mod sync;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use maniple_core::slots::message::{GroupId, InstanceUid};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub use group::{Group, GroupSettings, NoSlot, Protocol};
+pub use instance::Instance;
+pub use slot::Slot;
+
+/// Milliseconds since the first call in this process.
+pub(crate) fn now_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What all groups share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Wakes the control task: somebody waits, or a slot came back.
+    pub(crate) control: Notify,
+    pub(crate) shed: Mutex<Vec<InstanceUid>>,
+}
+
+/// All groups and instances that this front end knows. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    groups: Arc<ArcSwap<HashMap<GroupId, Arc<Group>>>>,
+    instances: Arc<Mutex<HashMap<InstanceUid, Arc<Instance>>>>,
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    /// A pool that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The group of that name.
+    pub fn group(&self, id: &GroupId) -> Option<Arc<Group>> {
+        self.groups.load().get(id).cloned()
+    }
+
+    /// The group of that name, made when it is new; its settings become `settings`.
+    pub fn configure(&self, id: &GroupId, settings: GroupSettings) -> Arc<Group> {
+        let group = self.group_or_new(id);
+        group.configure(settings);
+        group
+    }
+
+    fn group_or_new(&self, id: &GroupId) -> Arc<Group> {
+        if let Some(group) = self.group(id) {
+            return group;
+        }
+        // The lock keeps two callers from making the same group twice.
+        let _one = self.instances.lock();
+        if let Some(group) = self.group(id) {
+            return group;
+        }
+        let group = Arc::new(Group::new(id.clone(), self.shared.clone()));
+        let mut groups = HashMap::clone(&self.groups.load());
+        groups.insert(id.clone(), group.clone());
+        self.groups.store(Arc::new(groups));
+        group
+    }
+
+    /// Every group.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.load().values().cloned().collect()
+    }
+
+    fn instance(&self, uid: InstanceUid) -> Option<Arc<Instance>> {
+        self.instances.lock().get(&uid).cloned()
+    }
+
+    /// Resolves when the control task has something to look at.
+    pub(crate) async fn changed(&self) {
+        self.shared.control.notified().await;
+    }
+
+    /// Instances with the slots that were in no use since the last call: `(instance, held, highest use)`.
+    pub(crate) fn idle_window(&self) -> Vec<(InstanceUid, u16, u32)> {
+        self.instances
+            .lock()
+            .values()
+            .map(|instance| {
+                (
+                    instance.uid(),
+                    instance.cell.word().held(),
+                    instance.cell.take_idle_peak(),
+                )
+            })
+            .collect()
+    }
+}

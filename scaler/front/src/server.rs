@@ -1,0 +1,166 @@
+//! Accepting connections, and ending them in order.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    headers::{Origin, Scheme},
+    proxy::Proxy,
+};
+
+/// Limits of the client side.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a client may take for the head of a request, idle time between requests included.
+    pub head_limit: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Header lines of a request.
+    pub head_lines: usize,
+    /// HTTP/2 requests at a time on one connection.
+    pub streams: u32,
+    /// How long connections may go on after the stop.
+    pub drain_limit: Duration,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            head_limit: Duration::from_secs(60),
+            head_bytes: 64 * 1024,
+            head_lines: 128,
+            streams: 250,
+            drain_limit: Duration::from_secs(240),
+        }
+    }
+}
+
+/// Serves `listener` until `stop`, then lets running requests end: HTTP/1.1 connections close after their response, HTTP/2 ones get GOAWAY. Returns when the last
+/// one is closed, upgraded ones included, or cuts them at the drain limit.
+pub async fn serve(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    settings: ServerSettings,
+    stop: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(settings.connections));
+    let open = TaskTracker::new();
+    let builder = Arc::new(builder(&settings));
+    let cut = CancellationToken::new();
+    loop {
+        let permit = tokio::select! {
+            () = stop.cancelled() => break,
+            permit = room.clone().acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors mostly; accepting again at once would only spin.
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        stream.set_nodelay(true).ok();
+        let origin = Origin {
+            peer: peer.ip(),
+            scheme: Scheme::Http,
+        };
+        let connection =
+            serve_connection(stream, proxy.clone(), builder.clone(), origin, stop.clone());
+        let cut = cut.clone();
+        open.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    open.close();
+    proxy.tunnels().close();
+    let quiet = async {
+        open.wait().await;
+        proxy.tunnels().wait().await;
+    };
+    if tokio::time::timeout(settings.drain_limit, quiet)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = open.len(),
+            upgraded = proxy.tunnels().len(),
+            "connections are cut at the drain limit"
+        );
+        cut.cancel();
+        open.wait().await;
+    }
+}
+
+fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_limit)
+        .max_buf_size(settings.head_bytes)
+        .max_headers(settings.head_lines)
+        // A client that half-closes has still to get its response.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+/// Serves one connection, whatever carries it.
+async fn serve_connection<S>(
+    stream: S,
+    proxy: Arc<Proxy>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    origin: Origin,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let proxy = proxy.clone();
+        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, origin).await) }
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, peer = %origin.peer, "connection ended");
+    }
+}
