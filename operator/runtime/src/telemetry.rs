@@ -37,13 +37,24 @@ pub fn init(args: &LogArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// kube prints the whole body of an answer that it cannot decode as a warning, clear-text settings of apps included.
+const QUIET: &str = "kube_client::client";
+
 fn filter(text: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::builder()
+    let wrong = |message: String| Error::LogFilter {
+        filter: text.to_owned(),
+        message,
+    };
+    let filter = EnvFilter::builder()
         .parse(text)
-        .map_err(|error| Error::LogFilter {
-            filter: text.to_owned(),
-            message: error.to_string(),
-        })
+        .map_err(|error| wrong(error.to_string()))?;
+    if text.contains(QUIET) {
+        return Ok(filter);
+    }
+    let quiet = format!("{QUIET}=error")
+        .parse()
+        .expect("the directive is one");
+    Ok(filter.add_directive(quiet))
 }
 
 /// A panic becomes one log line in the chosen format, so that it is not lost between JSON lines.
@@ -67,6 +78,14 @@ mod tests {
     #[test]
     fn filters_are_checked() {
         assert!(filter("info,kube=debug").is_ok());
+        assert!(
+            filter("debug")
+                .unwrap()
+                .to_string()
+                .contains("kube_client::client=error")
+        );
+        let asked = filter("info,kube_client::client=debug").unwrap().to_string();
+        assert!(!asked.contains("error"), "{asked}");
         let error = filter("info,kube=loud").unwrap_err();
         assert_eq!(error.category(), "log");
         assert!(error.to_string().contains("info,kube=loud"), "{error}");
