@@ -18,9 +18,7 @@ use maniple_runtime::{
     ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, Stage,
 };
 use maniple_sources::cadence::CadenceOptions;
-use maniple_sources::gate::Gate;
 use maniple_sources::metrics::SourceMetrics;
-use maniple_sources::registry::QueueRegistry;
 use maniple_sources::storage::{HttpOptions, StorageHttp};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -196,13 +194,16 @@ fn feeds(args: &SourceArgs, runtime: &Runtime) -> anyhow::Result<StorageFeeds> {
         ..HttpOptions::default()
     };
     let http = StorageHttp::new(options, metrics.clone());
-    let gate = Gate::new(args.parallel_reads.into());
     let cadence = CadenceOptions {
         max_interval: args.queue_max_interval_seconds.map(Duration::from_secs),
         ..CadenceOptions::default()
     };
-    let queues = QueueRegistry::new(http.clone(), gate.clone(), cadence, metrics.clone());
-    Ok(StorageFeeds::new(http, gate, queues, metrics))
+    Ok(StorageFeeds::new(
+        http,
+        args.parallel_reads.into(),
+        cadence,
+        metrics,
+    ))
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

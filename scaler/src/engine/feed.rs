@@ -1,6 +1,7 @@
 //! Where the engine gets its observations from. Behind a trait, because tests play the sources themselves.
 
 use crate::index::SnapshotPlan;
+use maniple_sources::cadence::CadenceOptions;
 use maniple_sources::concurrency_snapshot::ConcurrencySnapshotSource;
 use maniple_sources::gate::Gate;
 use maniple_sources::metrics::SourceMetrics;
@@ -18,6 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// How often the snapshot of dynamic concurrency is read. Hosts write it every 10 s.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Shortest [`Feed::max_age`]: several reads of even a slow source fit into it.
+pub(super) const MAX_AGE: Duration = Duration::from_mins(3);
+
 /// What a feed says from time to time.
 pub type Observations<R> = watch::Receiver<Arc<Observation<R>>>;
 
@@ -25,6 +29,8 @@ pub type Observations<R> = watch::Receiver<Arc<Observation<R>>>;
 pub struct Feed<R> {
     /// What is seen. A closed channel means that nobody reads any more.
     pub observations: Observations<R>,
+    /// Age above which a reading is no longer believed: whoever should read again hangs.
+    pub max_age: Duration,
     /// The way back.
     pub control: Box<dyn Control>,
 }
@@ -66,21 +72,27 @@ pub struct StorageFeeds {
     http: StorageHttp,
     gate: Gate,
     queues: QueueRegistry,
+    queue_max_age: Duration,
     metrics: SourceMetrics,
 }
 
 impl StorageFeeds {
-    /// `queues` shares the polling of all queues; `gate` limits all other reads.
+    /// At most `parallel` reads at once; queues are polled by `cadence`.
     pub fn new(
         http: StorageHttp,
-        gate: Gate,
-        queues: QueueRegistry,
+        parallel: usize,
+        cadence: CadenceOptions,
         metrics: SourceMetrics,
     ) -> Self {
+        let gate = Gate::new(parallel);
+        // Room for one poll that failed and its repetition.
+        let longest = cadence.max_interval.unwrap_or_default();
+        let queue_max_age = MAX_AGE.saturating_add(longest.saturating_mul(2));
         Self {
+            queues: QueueRegistry::new(http.clone(), gate.clone(), cadence, metrics.clone()),
+            queue_max_age,
             http,
             gate,
-            queues,
             metrics,
         }
     }
@@ -101,6 +113,7 @@ impl Feeds for StorageFeeds {
         let subscription = self.queues.subscribe(target)?;
         Ok(Feed {
             observations: subscription.receiver(),
+            max_age: self.queue_max_age,
             control: Box::new(subscription),
         })
     }
@@ -120,6 +133,8 @@ impl Feeds for StorageFeeds {
         );
         Ok(Feed {
             observations: watch.receiver(),
+            // A status that is not read again still says when to wake.
+            max_age: Duration::MAX,
             control: Box::new(watch),
         })
     }
@@ -157,6 +172,8 @@ impl Feeds for StorageFeeds {
         });
         Ok(Feed {
             observations,
+            // Without a newer one the last snapshot counts.
+            max_age: Duration::MAX,
             control: Box::new(AbortOnDropHandle::new(task)),
         })
     }

@@ -13,9 +13,6 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A reading older than this is no longer known. It guards against a poller that hangs; several polls of even a slow one fit.
-const MAX_AGE: Duration = Duration::from_mins(3);
-
 /// One source that is followed.
 pub(super) struct Input {
     pub(super) plan: InputPlan,
@@ -29,7 +26,7 @@ pub(super) struct Input {
 enum Source {
     Nothing,
     Broken(Problem),
-    Queue(FollowedQueue),
+    Queue(Box<FollowedQueue>),
     Timer(Box<FollowedTimer>),
 }
 
@@ -55,7 +52,7 @@ impl Input {
             InputPlan::Nothing => Source::Nothing,
             InputPlan::Broken(problem) => Source::Broken(problem.clone()),
             InputPlan::Queue(queue) => match FollowedQueue::open(queue, feeds) {
-                Ok(queue) => Source::Queue(queue),
+                Ok(queue) => Source::Queue(Box::new(queue)),
                 Err(problem) => Source::Broken(problem),
             },
             InputPlan::Timer(timer) => Source::Timer(Box::new(FollowedTimer::open(timer, feeds))),
@@ -174,7 +171,7 @@ impl Input {
         match &self.source {
             Source::Queue(queue) => {
                 let observation = queue.feed.observations.borrow();
-                observation.reading().is_some() && age(&observation) > MAX_AGE
+                observation.reading().is_some() && age(&observation) > queue.feed.max_age
             }
             _ => false,
         }
@@ -229,8 +226,8 @@ impl FollowedQueue {
             Outcome::Failed(error) => {
                 Look::Failed(error.category, error.message.clone(), last_good())
             }
-            Outcome::Read(_) if age(&observation) > MAX_AGE => {
-                let error = format!("no new reading for {} s", MAX_AGE.as_secs());
+            Outcome::Read(_) if age(&observation) > self.feed.max_age => {
+                let error = format!("no new reading for {} s", self.feed.max_age.as_secs());
                 Look::Failed("stale", error, last_good())
             }
             Outcome::Read(reading) => Look::Known(

@@ -49,6 +49,7 @@ impl Played {
         let sender = channels.entry(name.to_owned()).or_insert_with(channel);
         Feed {
             observations: sender.subscribe(),
+            max_age: feed::MAX_AGE,
             control: Box::new(Hand {
                 name: name.to_owned(),
                 intervals: Arc::clone(&self.intervals),
@@ -86,6 +87,7 @@ impl Feeds for Played {
         let sender = channel();
         Ok(Feed {
             observations: sender.subscribe(),
+            max_age: feed::MAX_AGE,
             control: Box::new(Sender(sender)),
         })
     }
