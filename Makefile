@@ -4,10 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 E2E := cargo run --quiet -p e2e --
+# An error of a suite is a chain of causes; a backtrace would bury it.
+export RUST_BACKTRACE := 0
 DENY_VERSION := 0.20.2
 TOOLS := $(or $(MANIPLE_CACHE),$(HOME)/.cache/maniple)/tools
 # Suites against the cluster, in this order. Each is one test binary; the last ones stop parts of the cluster.
-SUITES := crd chart operator scaling timers keda_client failures rest
+SUITES := crd chart cluster_lifecycle operator scaling timers rest failures
 
 .PHONY: help
 help: ## This list
@@ -47,7 +49,6 @@ deny: ## Licences, sources and banned crates
 .PHONY: generate
 generate: ## Rewrites every generated file
 	cargo run --quiet -p maniple-crds --features crdgen --bin crdgen -- crds/generated
-	cp crds/generated/*.yaml charts/maniple/files/
 
 .PHONY: cluster-up
 cluster-up: ## Boots or repairs the local cluster (first time: builds Kubernetes and KEDA)
@@ -67,6 +68,8 @@ suites: ## All suites against the running cluster
 		echo "== suite $$suite"; \
 		cargo test --quiet -p e2e --features cluster --test $$suite -- --nocapture; \
 	done
+	@echo "== KEDA's own client against the scaler"
+	cargo test --quiet -p maniple-scaler --test keda_client -- --ignored --nocapture
 
 .PHONY: bench
 bench: ## Benchmarks, with release binaries: wake-up latency, 1,000 apps

@@ -1,6 +1,11 @@
 //! Group rule and function names against what the Azure Functions host answered.
 //! `MANIPLE_VECTORS` names another folder of recordings of the same shape.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a recording that cannot be read must fail the test"
+)]
+
 use maniple_crds::function_app::Binding;
 use maniple_crds::group::{group_of, trigger};
 use serde_json::Value;

@@ -71,10 +71,7 @@ async fn nothing_is_written_at_rest() -> Result<()> {
 }
 
 fn versions(suite: &Suite, namespace: &str) -> Result<BTreeMap<String, String>> {
-    let list = suite
-        .connection
-        .kubectl()
-        .get(&["get", KINDS, "-n", namespace])?;
+    let list = suite.connection.kubectl().get(&[KINDS, "-n", namespace])?;
     let items = list["items"].as_array().context("no list")?;
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     Ok(items
