@@ -391,7 +391,6 @@ async fn another_replica_takes_over_when_the_leader_dies() -> Result<()> {
     let ns = suite.namespace("leader").await?;
     let holder = || async {
         let lease: Value = suite.connection.kubectl().get(&[
-            "get",
             "lease",
             "maniple-operator",
             "-n",
