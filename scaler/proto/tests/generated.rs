@@ -6,9 +6,10 @@ use std::{fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 2] = [
+const FILES: [&str; 3] = [
     "externalscaler/externalscaler.proto",
     "maniple/scaler/v1/mirror.proto",
+    "maniple/scaler/v1/slots.proto",
 ];
 const GENERATED: [&str; 3] = [
     "externalscaler.rs",
@@ -64,7 +65,7 @@ fn committed_code_is_up_to_date() {
 }
 
 #[test]
-fn descriptors_name_both_services() {
+fn descriptors_name_all_services() {
     let set = prost_types::FileDescriptorSet::decode(maniple_proto::FILE_DESCRIPTOR_SET).unwrap();
     let services: Vec<String> = set
         .file
@@ -77,7 +78,11 @@ fn descriptors_name_both_services() {
         .collect();
     assert_eq!(
         services,
-        ["externalscaler.ExternalScaler", "maniple.scaler.v1.Mirror"]
+        [
+            "externalscaler.ExternalScaler",
+            "maniple.scaler.v1.Mirror",
+            "maniple.scaler.v1.Slots"
+        ]
     );
 }
 

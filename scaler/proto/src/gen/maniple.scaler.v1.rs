@@ -387,3 +387,663 @@ pub mod mirror_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// 128 bits that name a process or a pod.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Id {
+    /// The upper half.
+    #[prost(fixed64, tag = "1")]
+    pub high: u64,
+    /// The lower half.
+    #[prost(fixed64, tag = "2")]
+    pub low: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FromFrontEnd {
+    /// Term of the data role that is meant.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Counts the Hellos of this front end; messages of an older session are not applied.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
+    /// Number of the message in its session, from 1.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// Highest number applied of the other direction.
+    #[prost(uint64, tag = "4")]
+    pub ack: u64,
+    #[prost(oneof = "from_front_end::Body", tags = "5, 6, 7, 8")]
+    pub body: ::core::option::Option<from_front_end::Body>,
+}
+/// Nested message and enum types in `FromFrontEnd`.
+pub mod from_front_end {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "5")]
+        Hello(super::Hello),
+        #[prost(message, tag = "6")]
+        Sync(super::Sync),
+        #[prost(message, tag = "7")]
+        Bye(super::Bye),
+        #[prost(message, tag = "8")]
+        Stale(super::Stale),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FromDataRole {
+    /// Term of the data role that says it.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Session of the front end that is meant; 0 in a Lead and in Routes.
+    #[prost(uint64, tag = "2")]
+    pub session: u64,
+    /// Number of the message in its session, from 1; 0 in Routes.
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
+    /// Highest number applied of the other direction.
+    #[prost(uint64, tag = "4")]
+    pub ack: u64,
+    #[prost(oneof = "from_data_role::Body", tags = "5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub body: ::core::option::Option<from_data_role::Body>,
+}
+/// Nested message and enum types in `FromDataRole`.
+pub mod from_data_role {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "5")]
+        Lead(super::Lead),
+        #[prost(message, tag = "6")]
+        Instance(super::Instance),
+        #[prost(message, tag = "7")]
+        Gone(super::InstanceGone),
+        #[prost(message, tag = "8")]
+        Grant(super::Grant),
+        #[prost(message, tag = "9")]
+        Recall(super::Recall),
+        #[prost(message, tag = "10")]
+        Trim(super::Trim),
+        #[prost(message, tag = "11")]
+        Drain(super::Drain),
+        #[prost(message, tag = "12")]
+        Handover(super::Handover),
+        /// Not part of the slot protocol: follows a Lead, and comes again whenever it changes.
+        #[prost(message, tag = "13")]
+        Routes(super::Routes),
+    }
+}
+/// A full snapshot; starts a session.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Hello {
+    /// Random id of the front end process.
+    #[prost(message, optional, tag = "1")]
+    pub incarnation: ::core::option::Option<Id>,
+    /// Uid of its pod.
+    #[prost(message, optional, tag = "2")]
+    pub pod_uid: ::core::option::Option<Id>,
+    /// How often the container of that pod was started again before.
+    #[prost(uint32, tag = "3")]
+    pub restarts: u32,
+    /// Optional parts of the protocol that it knows, as bits.
+    #[prost(uint64, tag = "4")]
+    pub features: u64,
+    /// Every instance that it holds slots of.
+    #[prost(message, repeated, tag = "5")]
+    pub slots: ::prost::alloc::vec::Vec<HeldSlots>,
+    /// Every group with waiting or running requests.
+    #[prost(message, repeated, tag = "6")]
+    pub demand: ::prost::alloc::vec::Vec<GroupDemand>,
+}
+/// Slots held of one instance.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldSlots {
+    /// Uid of its pod.
+    #[prost(message, optional, tag = "1")]
+    pub uid: ::core::option::Option<Id>,
+    /// Slots held, at most 65535.
+    #[prost(uint32, tag = "2")]
+    pub held: u32,
+    /// Slots in use, lingering ones included.
+    #[prost(uint32, tag = "3")]
+    pub busy: u32,
+}
+/// Demand of one group at one front end, as absolute values.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupDemand {
+    /// The group: namespace/app/group.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// Requests in the waiting room.
+    #[prost(uint32, tag = "2")]
+    pub waiting: u32,
+    /// Slots in use, lingering ones included.
+    #[prost(uint32, tag = "3")]
+    pub busy: u32,
+    /// Highest waiting + busy since the last message that was acknowledged.
+    #[prost(uint32, tag = "4")]
+    pub peak: u32,
+    /// Age of the oldest waiting request in milliseconds.
+    #[prost(uint32, tag = "5")]
+    pub oldest_wait_ms: u32,
+}
+/// Changes since the last message.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sync {
+    /// Slots given back.
+    #[prost(message, repeated, tag = "1")]
+    pub released: ::prost::alloc::vec::Vec<SlotCount>,
+    /// Groups whose demand changed.
+    #[prost(message, repeated, tag = "2")]
+    pub demand: ::prost::alloc::vec::Vec<GroupDemand>,
+    /// Handles of instances that refused a request with the scale-out signal.
+    #[prost(uint32, repeated, tag = "3")]
+    pub shed: ::prost::alloc::vec::Vec<u32>,
+}
+/// It holds nothing, applies nothing more, and leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Bye {}
+/// It follows a higher epoch: the receiver is deposed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stale {}
+/// A number of slots of one instance.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlotCount {
+    /// The instance.
+    #[prost(uint32, tag = "1")]
+    pub handle: u32,
+    /// At most 65535.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+/// This process leads the epoch of the message: say Hello.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lead {
+    /// Optional parts of the protocol that it knows, as bits.
+    #[prost(uint64, tag = "1")]
+    pub features: u64,
+}
+/// An instance exists or changed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Instance {
+    /// Its name in this session.
+    #[prost(uint32, tag = "1")]
+    pub handle: u32,
+    /// Uid of its pod.
+    #[prost(message, optional, tag = "2")]
+    pub uid: ::core::option::Option<Id>,
+    /// Where it listens: ip:port.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    /// The group that it serves: namespace/app/group.
+    #[prost(string, tag = "4")]
+    pub group: ::prost::alloc::string::String,
+    /// Requests at a time over all front ends, at most 65535.
+    #[prost(uint32, tag = "5")]
+    pub cap: u32,
+    /// Whether it belongs to the floor of the group; those are used first.
+    #[prost(bool, tag = "6")]
+    pub always_ready: bool,
+    /// Smaller numbers are used before greater ones.
+    #[prost(uint64, tag = "7")]
+    pub age: u64,
+}
+/// An instance is gone with everything that ran on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstanceGone {
+    /// Uid of its pod.
+    #[prost(message, optional, tag = "1")]
+    pub uid: ::core::option::Option<Id>,
+}
+/// These slots are held from now on.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Grant {
+    #[prost(message, repeated, tag = "1")]
+    pub slots: ::prost::alloc::vec::Vec<SlotCount>,
+}
+/// Others need slots of a group. Replaces the recall before it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Recall {
+    /// The group: namespace/app/group.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// Slots asked for as soon as they are free.
+    #[prost(uint32, tag = "2")]
+    pub want: u32,
+    /// Slots of these that have to come back when a request ends, although requests wait here.
+    #[prost(uint32, tag = "3")]
+    pub must: u32,
+}
+/// More slots of an instance are out than it may have now. Replaces the one before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trim {
+    /// The instance.
+    #[prost(uint32, tag = "1")]
+    pub handle: u32,
+    /// Slots asked back as they become free, at most 65535.
+    #[prost(uint32, tag = "2")]
+    pub excess: u32,
+}
+/// Start nothing there any more and give back all. Final.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Drain {
+    /// The instance.
+    #[prost(uint32, tag = "1")]
+    pub handle: u32,
+}
+/// No grant follows: another data role takes over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Handover {}
+/// All routes: what is not listed is gone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Routes {
+    #[prost(message, repeated, tag = "1")]
+    pub routes: ::prost::alloc::vec::Vec<Route>,
+}
+/// Which requests a group gets, and how.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Route {
+    /// Host name without port, lower case.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// Prefix of whole path segments, such as / or /api.
+    #[prost(string, tag = "2")]
+    pub path_prefix: ::prost::alloc::string::String,
+    /// The group: namespace/app/group, as in the messages about slots.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// Longest time from the arrival of a request at an instance to its response, in milliseconds.
+    #[prost(uint32, tag = "4")]
+    pub request_timeout_ms: u32,
+    /// Requests that may wait for a slot.
+    #[prost(message, optional, tag = "5")]
+    pub waiting_room: ::core::option::Option<WaitingRoom>,
+    /// HTTP towards the instances.
+    #[prost(enumeration = "UpstreamProtocol", tag = "6")]
+    pub upstream_protocol: i32,
+    /// Paths of the host's administration.
+    #[prost(enumeration = "AdminPaths", tag = "7")]
+    pub admin_paths: i32,
+    /// Namespace of the app, for metrics and logs.
+    #[prost(string, tag = "8")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Name of the app, for metrics and logs.
+    #[prost(string, tag = "9")]
+    pub app: ::prost::alloc::string::String,
+}
+/// Requests that may wait for a slot at one front end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitingRoom {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub max_requests: u32,
+    /// How long each, in milliseconds.
+    #[prost(uint32, tag = "2")]
+    pub max_ms: u32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UpstreamProtocol {
+    Unspecified = 0,
+    Http1 = 1,
+    /// HTTP/2 with prior knowledge, without encryption.
+    H2c = 2,
+}
+impl UpstreamProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "UPSTREAM_PROTOCOL_UNSPECIFIED",
+            Self::Http1 => "UPSTREAM_PROTOCOL_HTTP1",
+            Self::H2c => "UPSTREAM_PROTOCOL_H2C",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UPSTREAM_PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+            "UPSTREAM_PROTOCOL_HTTP1" => Some(Self::Http1),
+            "UPSTREAM_PROTOCOL_H2C" => Some(Self::H2c),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AdminPaths {
+    /// As closed.
+    Unspecified = 0,
+    /// /admin and everything below it is not found.
+    Closed = 1,
+    /// The app has paths of that name itself.
+    Open = 2,
+}
+impl AdminPaths {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ADMIN_PATHS_UNSPECIFIED",
+            Self::Closed => "ADMIN_PATHS_CLOSED",
+            Self::Open => "ADMIN_PATHS_OPEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ADMIN_PATHS_UNSPECIFIED" => Some(Self::Unspecified),
+            "ADMIN_PATHS_CLOSED" => Some(Self::Closed),
+            "ADMIN_PATHS_OPEN" => Some(Self::Open),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod slots_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0010-request-slots.md.
+    #[derive(Debug, Clone)]
+    pub struct SlotsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl SlotsClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> SlotsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> SlotsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            SlotsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// One stream from each front end to each replica. Only the replica that leads speaks; the others keep the stream open and silent.
+        pub async fn join(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::FromFrontEnd>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::FromDataRole>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/maniple.scaler.v1.Slots/Join",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maniple.scaler.v1.Slots", "Join"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod slots_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with SlotsServer.
+    #[async_trait]
+    pub trait Slots: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Join method.
+        type JoinStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::FromDataRole, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// One stream from each front end to each replica. Only the replica that leads speaks; the others keep the stream open and silent.
+        async fn join(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::FromFrontEnd>>,
+        ) -> std::result::Result<tonic::Response<Self::JoinStream>, tonic::Status>;
+    }
+    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0010-request-slots.md.
+    #[derive(Debug)]
+    pub struct SlotsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> SlotsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for SlotsServer<T>
+    where
+        T: Slots,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/maniple.scaler.v1.Slots/Join" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinSvc<T: Slots>(pub Arc<T>);
+                    impl<T: Slots> tonic::server::StreamingService<super::FromFrontEnd>
+                    for JoinSvc<T> {
+                        type Response = super::FromDataRole;
+                        type ResponseStream = T::JoinStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::FromFrontEnd>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Slots>::join(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for SlotsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "maniple.scaler.v1.Slots";
+    impl<T> tonic::server::NamedService for SlotsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
