@@ -89,7 +89,8 @@ pub enum Effect {
     Delete(InstanceUid),
 }
 
-/// The effects of one step, in order.
+/// The effects of one step, in order. What is to be sent is put on its stream before the answer of any write is told: messages are numbered, and a later one
+/// that overtakes makes the front end drop the earlier.
 pub type Effects = Vec<Effect>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -569,12 +570,12 @@ impl DataRole {
         };
         let info = instance.info();
         self.instances.insert(uid, instance);
-        if unclaimed {
-            effects.push(Effect::Claim(uid));
-        }
         self.broadcast(&DataRoleSays::Instance(info), effects);
         if removal == Removal::Draining {
             self.broadcast(&DataRoleSays::Drain { handle }, effects);
+        }
+        if unclaimed {
+            effects.push(Effect::Claim(uid));
         }
     }
 

@@ -1,0 +1,282 @@
+//! Instances on real sockets that count what runs on them.
+
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// What an instance has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    running: AtomicU32,
+    most: AtomicU32,
+    total: AtomicU32,
+}
+
+impl Seen {
+    pub(crate) fn running(&self) -> u32 {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn most(&self) -> u32 {
+        self.most.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn total(&self) -> u32 {
+        self.total.load(Ordering::SeqCst)
+    }
+}
+
+/// Counts a request while it lives.
+struct Running(Arc<Seen>);
+
+impl Running {
+    fn new(seen: &Arc<Seen>) -> Self {
+        let now = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most.fetch_max(now, Ordering::SeqCst);
+        seen.total.fetch_add(1, Ordering::SeqCst);
+        Self(seen.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An instance that answers by the path of the request.
+pub(crate) struct Instance {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
+    /// Requests to `/hold` answer when this is true.
+    pub(crate) open: watch::Sender<bool>,
+    _stop: DropGuard,
+}
+
+impl Instance {
+    pub(crate) async fn start() -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub(crate) fn on(listener: TcpListener) -> Self {
+        let (open, _) = watch::channel(false);
+        let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
+        let address = listener.local_addr().unwrap();
+        let (counted, gate, token) = (seen.clone(), open.clone(), stop.clone());
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    () = token.cancelled() => return,
+                    accepted = listener.accept() => accepted.unwrap().0,
+                };
+                let (seen, open, token) = (counted.clone(), gate.subscribe(), token.clone());
+                let service =
+                    service_fn(move |request| answer(request, seen.clone(), open.clone()));
+                tokio::spawn(async move {
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let connection =
+                        builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                    tokio::select! {
+                        () = token.cancelled() => {}
+                        ended = connection => drop(ended),
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            seen,
+            open,
+            _stop: stop.drop_guard(),
+        }
+    }
+}
+
+fn full(text: impl Into<Bytes>) -> Body {
+    http_body_util::Full::new(text.into())
+        .map_err(|never: Infallible| match never {})
+        .boxed()
+}
+
+async fn answer(
+    mut request: Request<Incoming>,
+    seen: Arc<Seen>,
+    mut open: watch::Receiver<bool>,
+) -> Result<Response<Body>, std::io::Error> {
+    if request.uri().path() == "/probe" {
+        return Ok(Response::new(full("")));
+    }
+    let running = Running::new(&seen);
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/hold" => {
+            open.wait_for(|open| *open).await.ok();
+            Ok(Response::new(full("held")))
+        }
+        "/work" => {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..6))).await;
+            drop(running);
+            Ok(Response::new(full("done")))
+        }
+        "/headers" => Ok(Response::new(full(listing(&request)))),
+        "/echo" => {
+            let body = request.into_body().map_err(std::io::Error::other).boxed();
+            Ok(Response::new(guarded(body, running)))
+        }
+        "/big" => Ok(Response::new(guarded(many_chunks(1024), running))),
+        "/events" => Ok(Response::new(guarded(events(open), running))),
+        "/shed" => {
+            let mut response = Response::new(full(""));
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response
+                .headers_mut()
+                .insert("x-function-scaleout", HeaderValue::from_static("1"));
+            Ok(response)
+        }
+        "/scaleout-200" => {
+            let mut response = Response::new(full("fine"));
+            response
+                .headers_mut()
+                .insert("x-function-scaleout", HeaderValue::from_static("1"));
+            Ok(response)
+        }
+        "/die" => {
+            let (to, half) = futures::channel::mpsc::unbounded();
+            to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"half"))))
+                .ok();
+            tokio::spawn(async move {
+                // The first half has to leave before the connection breaks.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                to.unbounded_send(Err(std::io::Error::other("dies in the middle of its body")))
+                    .ok();
+            });
+            Ok(Response::new(BodyExt::boxed(StreamBody::new(half))))
+        }
+        "/trailers" => Ok(Response::new(with_trailers())),
+        "/socket" => Ok(upgrade(&mut request, running)),
+        _ => Ok(Response::new(full(path))),
+    }
+}
+
+fn listing(request: &Request<Incoming>) -> String {
+    let mut text = format!(
+        "{} {} {:?}\n",
+        request.method(),
+        request.uri(),
+        request.version()
+    );
+    for (name, value) in request.headers() {
+        writeln!(
+            text,
+            "{name}: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// A body that counts as running until it ends or is dropped.
+fn guarded(body: Body, running: Running) -> Body {
+    let mut running = Some(running);
+    let mut body = body;
+    let frames = futures::stream::poll_fn(move |cx| {
+        let frame = std::pin::Pin::new(&mut body).poll_frame_boxed(cx);
+        if let std::task::Poll::Ready(None) = frame {
+            drop(running.take());
+        }
+        frame
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+trait PollFrame {
+    fn poll_frame_boxed(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>>;
+}
+
+impl PollFrame for Body {
+    fn poll_frame_boxed(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        hyper::body::Body::poll_frame(self, cx)
+    }
+}
+
+/// `count` chunks of 64 KiB.
+fn many_chunks(count: usize) -> Body {
+    let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+    let frames = futures::stream::iter((0..count).map(move |_| Ok(Frame::data(chunk.clone()))));
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// One event at once, a second when the instance is opened.
+fn events(mut open: watch::Receiver<bool>) -> Body {
+    let (to, from) = futures::channel::mpsc::unbounded();
+    tokio::spawn(async move {
+        to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n"))))
+            .ok();
+        open.wait_for(|open| *open).await.ok();
+        to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"data: 2\n\n"))))
+            .ok();
+    });
+    BodyExt::boxed(StreamBody::new(from))
+}
+
+fn with_trailers() -> Body {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = futures::stream::iter([
+        Ok(Frame::data(Bytes::from_static(b"message"))),
+        Ok(Frame::trailers(trailers)),
+    ]);
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// Answers 101 and sends back what comes.
+fn upgrade(request: &mut Request<Incoming>, running: Running) -> Response<Body> {
+    let client = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let _running = running;
+        if let Ok(client) = client.await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(client));
+            tokio::io::copy(&mut read, &mut write).await.ok();
+            write.shutdown().await.ok();
+        }
+    });
+    let mut response = Response::new(full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+        .headers_mut()
+        .insert(header::UPGRADE, HeaderValue::from_static("echo"));
+    response
+}

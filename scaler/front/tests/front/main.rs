@@ -1,0 +1,11 @@
+//! The front end over real sockets, with real instances that count their concurrency.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod client;
+mod cluster;
+mod concurrency;
+mod failures;
+mod instance;
+mod shapes;
+mod streams;
