@@ -1,12 +1,13 @@
 //! Instance counts on a real cluster: from zero to N and back, exactly N, by KEDA and by the scaler itself.
 
 use anyhow::Result;
-use e2e::suite::Suite;
 use e2e::suite::apps::{App, queue_function};
 use e2e::suite::observe::{Counts, Group};
 use e2e::suite::records::{Record, Records};
 use e2e::suite::storage::fill;
 use e2e::suite::wait::until;
+use e2e::suite::{PLATFORM_NAMESPACE, Suite};
+use maniple_crds::report::AppReport;
 use maniple_sources::storage::QueueClient;
 use serde_json::json;
 use std::collections::HashSet;
@@ -172,4 +173,68 @@ async fn work_is_done_through_keda() -> Result<()> {
 #[tokio::test]
 async fn work_is_done_natively() -> Result<()> {
     work_is_done_and_the_group_ends_at_zero("Native").await
+}
+
+#[tokio::test]
+async fn both_replicas_of_the_scaler_give_the_same_answers() -> Result<()> {
+    let suite = Suite::connect().await?;
+    let ns = suite.namespace("same").await?;
+    let name = format!("same-{}", ns.name);
+    let queue = suite.storage.queue(&name).await?;
+    App::new(
+        &suite,
+        &ns.name,
+        "shop",
+        &[queue_function("orders", &name)],
+        json!({}),
+    )?
+    .with(&["image"], json!("maniple.dev/absent:none"))
+    .with(&["imagePullPolicy"], json!("Never"))
+    .apply(&suite)
+    .await?;
+    for backlog in [72, 0, 25] {
+        queue.clear_messages().await?;
+        fill(&queue, backlog, "m").await?;
+        // At zero messages one instance stays through the idle window.
+        let wanted = backlog.div_ceil(TARGET).max(1);
+        until(
+            &format!("both replicas to say {wanted} for {backlog} messages"),
+            LIMIT,
+            || async { reports(&suite, &ns.name, "shop") },
+            |reports: &Vec<AppReport>| {
+                reports.len() >= 2
+                    && reports.iter().all(|r| *r == reports[0])
+                    && reports[0]
+                        .groups
+                        .iter()
+                        .all(|g| g.desired.is_some_and(|d| d as usize == wanted))
+            },
+        )
+        .await?;
+    }
+    queue.delete_queue().await?;
+    ns.remove().await
+}
+
+/// What each replica of the scaler says of an app.
+fn reports(suite: &Suite, namespace: &str, app: &str) -> Result<Vec<AppReport>> {
+    let kubectl = suite.connection.kubectl();
+    let selector = "app.kubernetes.io/component=scaler";
+    let pods = kubectl.run(&[
+        "get",
+        "pods",
+        "-n",
+        PLATFORM_NAMESPACE,
+        "-l",
+        selector,
+        "-o",
+        "name",
+    ])?;
+    pods.lines()
+        .map(|pod| {
+            let pod = pod.trim_start_matches("pod/");
+            let path = format!("/api/v1/namespaces/{PLATFORM_NAMESPACE}/pods/{pod}:8082/proxy/v1/apps/{namespace}/{app}");
+            Ok(serde_json::from_str(&kubectl.raw(&path)?)?)
+        })
+        .collect()
 }
