@@ -1,0 +1,151 @@
+//! Arguments of the front end.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use maniple_front::{
+    headers::Forwarding, pool::GroupSettings, proxy::ProxySettings, server::ServerSettings,
+};
+use maniple_runtime::RuntimeArgs;
+
+/// Takes requests for all apps and runs each of them in a slot of an instance.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "front", version)]
+pub struct FrontArgs {
+    /// What every binary has. The Kubernetes API is not used.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+
+    /// Where requests are taken.
+    #[arg(long, env = "MANIPLE_LISTEN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen_address: SocketAddr,
+
+    /// The scaler.
+    #[command(flatten)]
+    pub scaler: ScalerArgs,
+
+    /// Uid of this pod. Without it the end of this process cannot be proved by the end of its pod.
+    #[arg(long, env = "MANIPLE_POD_UID")]
+    pub pod_uid: Option<String>,
+
+    /// Folder that lives as long as the pod. It counts the processes of the pod, so that a new one proves the end of those before it.
+    #[arg(long, env = "MANIPLE_STATE_DIRECTORY")]
+    pub state_directory: Option<PathBuf>,
+
+    /// Client connections at a time.
+    #[arg(long, env = "MANIPLE_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+
+    /// Whether clients' forwarding headers are kept, because a trusted proxy stands in front.
+    #[arg(long, env = "MANIPLE_TRUST_FORWARDED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub trust_forwarded: bool,
+
+    /// Seconds for which connections are still accepted after the process was asked to stop, until nobody sends any here.
+    #[arg(long, env = "MANIPLE_STOP_DELAY_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub stop_delay_seconds: u64,
+
+    /// Seconds that running requests have after that.
+    #[arg(long, env = "MANIPLE_DRAIN_SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub drain_seconds: u64,
+}
+
+/// How the scaler's replicas are reached.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ScalerArgs {
+    /// Name and port under which the scaler's replicas lend slots. The name leads to the address of every replica.
+    #[arg(long, env = "MANIPLE_SLOTS_SERVER", value_parser = host_and_port)]
+    pub slots_server: String,
+
+    /// Name in the certificates of the replicas. The host of `--slots-server` when absent.
+    #[arg(long, env = "MANIPLE_SLOTS_SERVER_NAME")]
+    pub slots_server_name: Option<String>,
+
+    /// CA of the replicas' certificates, PEM.
+    #[arg(
+        long,
+        env = "MANIPLE_SLOTS_SERVER_CA",
+        required_unless_present = "slots_insecure"
+    )]
+    pub slots_server_ca: Option<PathBuf>,
+
+    /// Certificate that this front end shows, PEM.
+    #[arg(
+        long,
+        env = "MANIPLE_SLOTS_CLIENT_CERT",
+        required_unless_present = "slots_insecure"
+    )]
+    pub slots_client_cert: Option<PathBuf>,
+
+    /// Its private key, PEM.
+    #[arg(
+        long,
+        env = "MANIPLE_SLOTS_CLIENT_KEY",
+        required_unless_present = "slots_insecure"
+    )]
+    pub slots_client_key: Option<PathBuf>,
+
+    /// Neither encryption nor authentication towards the scaler. For tests.
+    #[arg(long, conflicts_with_all = ["slots_server_ca", "slots_client_cert", "slots_client_key"])]
+    pub slots_insecure: bool,
+}
+
+impl FrontArgs {
+    pub(super) fn drain_limit(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    pub(super) fn stop_delay(&self) -> Duration {
+        Duration::from_secs(self.stop_delay_seconds)
+    }
+
+    pub(super) fn proxy(&self) -> ProxySettings {
+        ProxySettings {
+            forwarding: if self.trust_forwarded {
+                Forwarding::Append
+            } else {
+                Forwarding::Replace
+            },
+            ..ProxySettings::default()
+        }
+    }
+
+    pub(super) fn server(&self) -> ServerSettings {
+        ServerSettings {
+            connections: self.max_connections as usize,
+            drain_limit: self.drain_limit(),
+            ..ServerSettings::default()
+        }
+    }
+}
+
+/// Time that an instance may still work on a request whose connection broke, beyond the request's own limit: bytes on the wire.
+pub(super) fn settle() -> Duration {
+    let defaults = GroupSettings::default();
+    defaults
+        .linger
+        .saturating_sub(defaults.response_limit.unwrap_or_default())
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err(String::from(
+            "must be a host and a port, such as maniple-scaler:9091",
+        )),
+    }
+}
+
+impl ScalerArgs {
+    /// The host of the server, without port and brackets.
+    pub(super) fn host(&self) -> &str {
+        let host = self
+            .slots_server
+            .rsplit_once(':')
+            .map_or("", |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+}

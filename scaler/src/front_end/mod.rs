@@ -1,0 +1,24 @@
+//! The process `front`: the proxy, joined with the scaler's replicas by one stream to each.
+//!
+//! It has no access to the Kubernetes API: routes, instances and slots arrive on the streams.
+//!
+//! * [`args`]: what can be set.
+//! * [`identity`]: who this process is among the front ends.
+//! * [`connector`]: connections to a replica, authenticated both ways.
+//! * [`link`]: one stream to one replica; [`replicas`]: one link for each.
+//! * [`routing`]: routes as they arrive.
+//! * [`process`]: the parts together, and the order in which they stop.
+
+mod args;
+mod connector;
+mod error;
+mod identity;
+mod link;
+mod metrics;
+mod process;
+mod replicas;
+mod routing;
+
+pub use args::{FrontArgs, ScalerArgs};
+pub use error::FrontError;
+pub use process::run;

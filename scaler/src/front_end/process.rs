@@ -1,0 +1,113 @@
+//! The process: its parts, how they are joined, and the order in which they stop.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use anyhow::Context;
+use maniple_front::{
+    control::{Control, ControlSettings},
+    metrics::Metrics,
+    pool::Pool,
+    proxy::Proxy,
+    routes::Routes,
+    server::serve,
+};
+use maniple_runtime::{Component, Router, Runtime};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    FrontArgs,
+    connector::Connector,
+    identity,
+    link::Link,
+    metrics::{LinkMetrics, PoolCollector},
+    replicas,
+    routing::Routing,
+};
+
+/// Messages of all replicas that wait for the control task.
+const QUEUE: usize = 1024;
+/// Beyond the drain limit, so that the requests are cut by their own limit and not by this one.
+const GRACE: Duration = Duration::from_secs(2);
+/// Time to give back all slots: those of requests that were cut linger, and are left to the scaler.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Time for the last messages.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// Runs the front end until it is asked to stop.
+///
+/// # Errors
+/// What kept it from starting, or what broke.
+pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
+    let component = Component::new("front", env!("CARGO_PKG_VERSION"));
+    let mut runtime = Runtime::init(component, args.runtime.clone())?;
+    let unready = runtime.readiness.pending("routes from the scaler");
+    let member = identity::new(&args)?;
+    let connector = Arc::new(Connector::new(args.scaler.clone()).await?);
+    let listener = TcpListener::bind(args.listen_address)
+        .await
+        .with_context(|| {
+            format!(
+                "listen address {} cannot be opened; choose another with --listen-address",
+                args.listen_address
+            )
+        })?;
+    runtime.serve_admin(Router::new()).await?;
+    tracing::info!(id = ?member.id, address = %listener.local_addr()?, "takes requests");
+
+    // In the order in which they stop: running requests end, then the slots go back, then the Bye leaves.
+    let requests = runtime
+        .shutdown
+        .stage("requests", args.stop_delay() + args.drain_limit() + GRACE);
+    let slots = runtime.shutdown.stage("slots", LEAVE);
+    let streams = runtime.shutdown.stage("streams", CLOSE);
+
+    let pool = Pool::new();
+    let routes = Routes::new();
+    let (metrics, link_metrics) = runtime.metrics.register(|registry| {
+        registry.register_collector(Box::new(PoolCollector(pool.clone())));
+        (Metrics::register(registry), LinkMetrics::register(registry))
+    });
+
+    let (events, heard) = mpsc::channel(QUEUE);
+    let link = Link {
+        connector,
+        events,
+        routing: Routing::new(pool.clone(), routes.clone(), metrics.clone(), unready),
+        metrics: link_metrics,
+        ids: Arc::new(AtomicU64::new(1)),
+    };
+    let (server, stop) = (args.scaler.slots_server.clone(), streams.token());
+    streams.spawn("streams", async move {
+        replicas::follow(server, link, stop).await;
+        Ok::<(), Infallible>(())
+    });
+    let (control, stop) = (
+        Control::new(member, pool, ControlSettings::default()),
+        slots.token(),
+    );
+    slots.spawn("slots", async move {
+        control.run(heard, stop).await;
+        Ok::<(), Infallible>(())
+    });
+    let proxy = Arc::new(Proxy::new(routes, args.proxy(), metrics));
+    let (settings, delay, stop) = (args.server(), args.stop_delay(), requests.token());
+    requests.spawn("requests", async move {
+        let closed = CancellationToken::new();
+        let close = async {
+            stop.cancelled().await;
+            // Nobody knows yet that this pod is leaving: new connections still come.
+            tokio::time::sleep(delay).await;
+            closed.cancel();
+        };
+        tokio::join!(serve(listener, proxy, settings, closed.clone()), close);
+        Ok::<(), Infallible>(())
+    });
+
+    runtime.run().await?;
+    Ok(())
+}
