@@ -18,6 +18,8 @@ mod metrics;
 mod process;
 mod replicas;
 mod routing;
+#[cfg(test)]
+mod tests;
 
 pub use args::{FrontArgs, ScalerArgs};
 pub use error::FrontError;

@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::Context;
+use maniple_core::slots::message::MemberRecord;
 use maniple_front::{
-    control::{Control, ControlSettings},
+    control::{Control, ControlSettings, StreamEvent},
     metrics::Metrics,
     pool::Pool,
     proxy::Proxy,
     routes::Routes,
     server::serve,
 };
-use maniple_runtime::{Component, Router, Runtime};
+use maniple_runtime::{Component, Pending, Router, Runtime};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -66,36 +67,19 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
     let slots = runtime.shutdown.stage("slots", LEAVE);
     let streams = runtime.shutdown.stage("streams", CLOSE);
 
-    let pool = Pool::new();
-    let routes = Routes::new();
-    let (metrics, link_metrics) = runtime.metrics.register(|registry| {
-        registry.register_collector(Box::new(PoolCollector(pool.clone())));
-        (Metrics::register(registry), LinkMetrics::register(registry))
-    });
-
-    let (events, heard) = mpsc::channel(QUEUE);
-    let link = Link {
-        connector,
-        events,
-        routing: Routing::new(pool.clone(), routes.clone(), metrics.clone(), unready),
-        metrics: link_metrics,
-        ids: Arc::new(AtomicU64::new(1)),
-    };
+    let parts = assemble(&args, member, connector, &runtime.metrics, unready);
     let (server, stop) = (args.scaler.slots_server.clone(), streams.token());
     streams.spawn("streams", async move {
-        replicas::follow(server, link, stop).await;
+        replicas::follow(server, parts.link, stop).await;
         Ok::<(), Infallible>(())
     });
-    let (control, stop) = (
-        Control::new(member, pool, ControlSettings::default()),
-        slots.token(),
-    );
+    let (control, heard, stop) = (parts.control, parts.heard, slots.token());
     slots.spawn("slots", async move {
         control.run(heard, stop).await;
         Ok::<(), Infallible>(())
     });
-    let proxy = Arc::new(Proxy::new(routes, args.proxy(), metrics));
-    let (settings, delay, stop) = (args.server(), args.stop_delay(), requests.token());
+    let (proxy, settings, delay) = (parts.proxy, args.server(), args.stop_delay());
+    let stop = requests.token();
     requests.spawn("requests", async move {
         let closed = CancellationToken::new();
         let close = async {
@@ -110,4 +94,43 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
 
     runtime.run().await?;
     Ok(())
+}
+
+/// What runs, joined and not yet started.
+pub(super) struct Parts {
+    pub(super) link: Link,
+    pub(super) control: Control,
+    /// What the streams tell the control task.
+    pub(super) heard: mpsc::Receiver<StreamEvent>,
+    pub(super) proxy: Arc<Proxy>,
+}
+
+/// Joins the parts. `unready` ends with the first routes.
+pub(super) fn assemble(
+    args: &FrontArgs,
+    member: MemberRecord,
+    connector: Arc<Connector>,
+    metrics: &maniple_runtime::Metrics,
+    unready: Pending,
+) -> Parts {
+    let pool = Pool::new();
+    let routes = Routes::new();
+    let (metrics, link_metrics) = metrics.register(|registry| {
+        registry.register_collector(Box::new(PoolCollector(pool.clone())));
+        (Metrics::register(registry), LinkMetrics::register(registry))
+    });
+    let (events, heard) = mpsc::channel(QUEUE);
+    let link = Link {
+        connector,
+        events,
+        routing: Routing::new(pool.clone(), routes.clone(), metrics.clone(), unready),
+        metrics: link_metrics,
+        ids: Arc::new(AtomicU64::new(1)),
+    };
+    Parts {
+        link,
+        control: Control::new(member, pool, ControlSettings::default()),
+        heard,
+        proxy: Arc::new(Proxy::new(routes, args.proxy(), metrics)),
+    }
 }

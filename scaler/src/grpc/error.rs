@@ -17,6 +17,23 @@ pub enum GrpcError {
         source: std::io::Error,
     },
 
+    /// The port for front ends cannot be opened.
+    #[error(
+        "slots address {address} cannot be opened: {source}; choose another with --slots-address"
+    )]
+    BindSlots {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// Front ends cannot be told from others.
+    #[error(
+        "front ends must be authenticated: set all of --slots-tls-cert, --slots-tls-key and --slots-tls-client-ca"
+    )]
+    SlotsTls,
+
     /// A certificate, key or CA file cannot be used.
     #[error("tls file {path}: {message}; it must hold PEM text")]
     TlsFile {
@@ -43,8 +60,8 @@ impl GrpcError {
     /// A stable word for metrics.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Bind { .. } => "bind",
-            Self::TlsFile { .. } | Self::Tls(_) | Self::ClientCa(_) => "tls",
+            Self::Bind { .. } | Self::BindSlots { .. } => "bind",
+            Self::SlotsTls | Self::TlsFile { .. } | Self::Tls(_) | Self::ClientCa(_) => "tls",
             Self::Serve(_) => "serve",
         }
     }

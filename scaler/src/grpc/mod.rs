@@ -11,9 +11,11 @@ mod metrics;
 mod push;
 mod server;
 mod service;
+mod slots;
 mod tls;
 
 pub use book::{Answer, DecisionBook, GroupRef, METRIC_NAME};
 pub use error::GrpcError;
 pub use server::{GrpcArgs, GrpcServer};
+pub use slots::{SlotsArgs, SlotsServer};
 pub use tls::TlsFiles;
