@@ -203,7 +203,10 @@ impl Proxy {
                     .build()
                     .ok()?;
                 parts.version = Version::HTTP_2;
+                // HTTP/2 names the host in its target and knows no upgrade.
                 parts.headers.remove(header::HOST);
+                parts.headers.remove(header::CONNECTION);
+                parts.headers.remove(header::UPGRADE);
             }
         }
         parts.extensions.clear();
@@ -263,13 +266,16 @@ impl Proxy {
             Ok((response, connection)) => {
                 let shed = response.status() == StatusCode::TOO_MANY_REQUESTS
                     && response.headers().contains_key(&SCALE_OUT);
+                if shed {
+                    self.metrics.upstream("shed");
+                    slot.shed(self.settings.shed_hold);
+                }
                 match spare {
                     Some(whole) if shed => {
                         attempts.sheds += 1;
-                        self.metrics.upstream("shed");
                         // The connection is not reused: its response was not read.
                         drop((response, connection));
-                        slot.shed(self.settings.shed_hold);
+                        slot.unsent();
                         Outcome::Again(Box::new(whole))
                     }
                     _ => Outcome::Answered(Box::new(response), Held { slot, connection }),

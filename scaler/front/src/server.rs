@@ -123,9 +123,7 @@ fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(settings.head_limit)
         .max_buf_size(settings.head_bytes)
-        .max_headers(settings.head_lines)
-        // A client that half-closes has still to get its response.
-        .half_close(true);
+        .max_headers(settings.head_lines);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -220,7 +220,7 @@ fn a_release_never_takes_a_slot_in_use() {
 fn returns_are_counted_once_while_they_are_reported() {
     explore(|| {
         let group = Group::new(&[2]);
-        group.gate.set_must(2, 0);
+        group.gate.set_recall(2, 2, 0);
         let (first, second) = (group.wait(), group.wait());
         let ender = {
             let group = group.clone();
@@ -238,7 +238,7 @@ fn returns_are_counted_once_while_they_are_reported() {
 fn a_must_return_goes_back_although_somebody_waits_and_the_next_grant_serves_it() {
     explore(|| {
         let group = Group::new(&[1]);
-        group.gate.set_must(1, 0);
+        group.gate.set_recall(1, 1, 0);
         let lane = group.wait();
         let ticket = group.gate.enter(10, 0).unwrap();
         group.gate.serve(&group.lanes);

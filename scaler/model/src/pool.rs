@@ -168,11 +168,11 @@ impl SlotPool for PlainPool {
         self.entries.get(&uid).map_or(SlotWord::EMPTY, |e| e.word)
     }
 
-    fn set_must(&mut self, group: &GroupId, count: u32) {
+    fn set_recall(&mut self, group: &GroupId, _want: u32, count: u32) {
         self.rooms.entry(group.clone()).or_default().must = count;
     }
 
-    fn cap_must(&mut self, group: &GroupId, count: u32) {
+    fn cap_recall(&mut self, group: &GroupId, _want: u32, count: u32) {
         let room = self.rooms.entry(group.clone()).or_default();
         room.must = room.must.min(count);
     }

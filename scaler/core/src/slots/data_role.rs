@@ -8,11 +8,11 @@ use std::{
     net::SocketAddr,
 };
 
-use super::message::FrontEndSays;
 use super::{
+    books::{Instance, Member},
     message::{
-        DataRoleSays, Epoch, FrontEndId, GroupId, Handle, Header, Hello, InstanceInfo, InstanceUid,
-        MemberRecord, Rank, Seq, Session, Sync, ToDataRole, ToFrontEnd,
+        DataRoleSays, Epoch, FrontEndId, FrontEndSays, GroupId, Handle, Header, InstanceUid,
+        MemberRecord, Rank, Seq, Session, ToDataRole, ToFrontEnd,
     },
     placement::Placement,
 };
@@ -65,6 +65,13 @@ pub struct InstanceSpec {
     pub function_timeout_ms: Option<u64>,
 }
 
+/// Groups in which a step may have made a difference. Front ends report many times a second, and there may be thousands of groups.
+#[derive(Clone, Debug)]
+pub(super) enum Touched {
+    All,
+    These(BTreeSet<GroupId>),
+}
+
 /// Something to be done outside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -93,97 +100,6 @@ pub enum Effect {
 /// that overtakes makes the front end drop the earlier.
 pub type Effects = Vec<Effect>;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Need {
-    pub(super) waiting: u32,
-    pub(super) busy: u32,
-    pub(super) peak: u32,
-    pub(super) oldest_wait_ms: u32,
-    pub(super) recall: (u32, u32),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Unseen {
-    pub(super) seq: Seq,
-    pub(super) uid: InstanceUid,
-    pub(super) count: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Life {
-    Up,
-    /// Said Bye: holds nothing for ever.
-    Left,
-    /// Proved dead at this time; its rows are quarantined.
-    Dead {
-        at_ms: u64,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Member {
-    pub(super) record: MemberRecord,
-    pub(super) life: Life,
-    /// Said Hello in this epoch.
-    pub(super) reported: bool,
-    pub(super) session: Session,
-    /// Since when its stream is down; none while it is up.
-    pub(super) down_since_ms: Option<u64>,
-    pub(super) sent: Seq,
-    pub(super) applied: Seq,
-    pub(super) lease: BTreeMap<InstanceUid, u16>,
-    pub(super) needs: BTreeMap<GroupId, Need>,
-    pub(super) unseen: Vec<Unseen>,
-    pub(super) trims: BTreeMap<InstanceUid, u16>,
-    /// Bounds of what a member that died before it reported can still run, by instance; missing: unknown.
-    pub(super) bounds: BTreeMap<InstanceUid, u16>,
-    pub(super) removing: bool,
-}
-
-impl Member {
-    fn new(record: MemberRecord, now_ms: u64) -> Self {
-        Self {
-            record,
-            life: Life::Up,
-            reported: false,
-            session: Session(0),
-            down_since_ms: Some(now_ms),
-            sent: Seq(0),
-            applied: Seq(0),
-            lease: BTreeMap::new(),
-            needs: BTreeMap::new(),
-            unseen: Vec::new(),
-            trims: BTreeMap::new(),
-            bounds: BTreeMap::new(),
-            removing: false,
-        }
-    }
-
-    /// Whether slots may be lent to it.
-    pub(super) fn reachable(&self) -> bool {
-        self.life == Life::Up && self.reported && self.down_since_ms.is_none()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Instance {
-    pub(super) spec: InstanceSpec,
-    pub(super) handle: Handle,
-    pub(super) removal: Removal,
-    pub(super) accounted: u32,
-    pub(super) shed_until_ms: u64,
-    pub(super) shed_cap: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Removal {
-    None,
-    Marking,
-    Draining,
-    Confirming,
-    Deleted,
-}
-
 /// The books of one data role in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DataRole {
@@ -198,7 +114,8 @@ pub struct DataRole {
     pub(super) leased: BTreeMap<InstanceUid, u32>,
     /// Front ends in the order of their last grant, least recent first.
     pub(super) turn: Vec<FrontEndId>,
-    next_handle: u32,
+    pub(super) handles: BTreeMap<Handle, InstanceUid>,
+    pub(super) next_handle: u32,
 }
 
 impl DataRole {
@@ -223,6 +140,7 @@ impl DataRole {
             instances: BTreeMap::new(),
             groups: BTreeMap::new(),
             leased: BTreeMap::new(),
+            handles: BTreeMap::new(),
             next_handle: 1,
         };
         let mut effects = Effects::new();
@@ -289,360 +207,23 @@ impl DataRole {
         Ok(effects)
     }
 
-    fn on_hello(
-        &mut self,
-        message: &ToDataRole,
-        hello: &Hello,
-        now_ms: u64,
-        effects: &mut Effects,
-    ) {
-        let id = hello.member.id;
-        let session = message.header.session;
-        let Some(member) = self.members.get(&id) else {
-            // Granting waits until the record names it: a later data role has to know whom to wait for.
-            let known = self
-                .joining
-                .get(&id)
-                .and_then(|said| said.first())
-                .map(|first| first.header.session);
-            if known.is_none_or(|known| known < session)
-                && self.joining.insert(id, vec![message.clone()]).is_none()
-            {
-                effects.push(Effect::AddMember(hello.member));
-            }
-            return;
+    /// Whatever changed in these groups: lend, ask back, finish removals and departures.
+    pub(super) fn after_change(&mut self, touched: &Touched, now_ms: u64, effects: &mut Effects) {
+        let groups: Vec<GroupId> = match touched {
+            Touched::All => self.groups.keys().cloned().collect(),
+            Touched::These(groups) => groups
+                .iter()
+                .filter(|g| self.groups.contains_key(*g))
+                .cloned()
+                .collect(),
         };
-        if session <= member.session || member.life != Life::Up {
-            return;
-        }
-        self.restarted(hello.member, now_ms, effects);
-        let old = self.members[&id].lease.clone();
-        for (uid, count) in old {
-            self.lower_leased(uid, count);
-        }
-        let member = self.members.get_mut(&id).expect("looked up above");
-        let first = !member.reported;
-        member.reported = true;
-        member.session = session;
-        member.down_since_ms = None;
-        member.sent = Seq(0);
-        member.applied = message.header.seq;
-        member.unseen.clear();
-        member.trims.clear();
-        member.lease = hello
-            .slots
-            .iter()
-            .filter(|s| s.held > 0)
-            .map(|s| (s.uid, s.held))
-            .collect();
-        member.needs = hello
-            .demand
-            .iter()
-            .map(|d| {
-                let need = Need {
-                    waiting: d.waiting,
-                    busy: d.busy,
-                    peak: d.peak,
-                    oldest_wait_ms: d.oldest_wait_ms,
-                    recall: (0, 0),
-                };
-                (d.group.clone(), need)
-            })
-            .collect();
-        for slots in &hello.slots {
-            *self.leased.entry(slots.uid).or_default() += u32::from(slots.held);
-            if first && let Some(instance) = self.instances.get_mut(&slots.uid) {
-                instance.accounted += u32::from(slots.held);
-            }
-        }
-        let known: Vec<(InstanceInfo, bool)> = self
-            .instances
-            .values()
-            .map(|i| (i.info(), i.drains()))
-            .collect();
-        for (info, draining) in known {
-            let handle = info.handle;
-            self.send(id, DataRoleSays::Instance(info), effects);
-            if draining {
-                self.send(id, DataRoleSays::Drain { handle }, effects);
-            }
-        }
-        self.after_change(now_ms, effects);
-    }
-
-    fn on_sync(
-        &mut self,
-        from: FrontEndId,
-        header: Header,
-        sync: &Sync,
-        now_ms: u64,
-        effects: &mut Effects,
-    ) {
-        let Some(member) = self.members.get_mut(&from) else {
-            return;
-        };
-        if header.session != member.session
-            || member.life != Life::Up
-            || !member.reported
-            || header.seq <= member.applied
-        {
-            return;
-        }
-        member.applied = header.seq;
-        member.unseen.retain(|grant| grant.seq > header.ack);
-        for demand in &sync.demand {
-            let need = member.needs.entry(demand.group.clone()).or_default();
-            need.waiting = demand.waiting;
-            need.busy = demand.busy;
-            need.peak = demand.peak;
-            need.oldest_wait_ms = demand.oldest_wait_ms;
-        }
-        let by_handle: BTreeMap<Handle, InstanceUid> =
-            if sync.released.is_empty() && sync.shed.is_empty() {
-                BTreeMap::new()
-            } else {
-                self.by_handle()
-            };
-        for (handle, count) in &sync.released {
-            if let Some(&uid) = by_handle.get(handle) {
-                self.returned(from, uid, *count);
-            }
-        }
-        for handle in &sync.shed {
-            if let Some(&uid) = by_handle.get(handle) {
-                self.shed(uid, now_ms);
-            }
-        }
-        self.after_change(now_ms, effects);
-    }
-
-    fn by_handle(&self) -> BTreeMap<Handle, InstanceUid> {
-        self.instances
-            .iter()
-            .map(|(uid, i)| (i.handle, *uid))
-            .collect()
-    }
-
-    fn on_bye(&mut self, from: FrontEndId, header: Header, effects: &mut Effects) {
-        let Some(member) = self.members.get_mut(&from) else {
-            return;
-        };
-        if header.session != member.session || member.life != Life::Up || !member.reported {
-            return;
-        }
-        // It applied nothing after `ack` and never will.
-        let lost: Vec<Unseen> = member
-            .unseen
-            .iter()
-            .filter(|g| g.seq > header.ack)
-            .cloned()
-            .collect();
-        member.life = Life::Left;
-        for grant in lost {
-            self.returned(from, grant.uid, grant.count);
+        for group in &groups {
+            self.pump_group(group, now_ms, effects);
         }
         self.leave_if_empty(effects);
-    }
-
-    fn returned(&mut self, from: FrontEndId, uid: InstanceUid, count: u16) {
-        let group = self.instances.get(&uid).map(|i| i.spec.group.clone());
-        let Some(member) = self.members.get_mut(&from) else {
-            return;
-        };
-        let Some(row) = member.lease.get_mut(&uid) else {
-            return;
-        };
-        let count = count.min(*row);
-        *row -= count;
-        if *row == 0 {
-            member.lease.remove(&uid);
+        for group in &groups {
+            self.finish_removals(group, effects);
         }
-        if let Some(trim) = member.trims.get_mut(&uid) {
-            *trim = trim.saturating_sub(count);
-        }
-        if let Some(need) = group.and_then(|g| member.needs.get_mut(&g)) {
-            need.recall.0 = need.recall.0.saturating_sub(u32::from(count));
-            need.recall.1 = need.recall.1.saturating_sub(u32::from(count));
-        }
-        self.lower_leased(uid, count);
-    }
-
-    pub(super) fn lower_leased(&mut self, uid: InstanceUid, count: u16) {
-        if let Some(sum) = self.leased.get_mut(&uid) {
-            *sum -= u32::from(count);
-            if *sum == 0 {
-                self.leased.remove(&uid);
-            }
-        }
-    }
-
-    /// The stream of a front end's session ended. Its slots stay with it.
-    pub fn on_disconnected(&mut self, from: FrontEndId, session: Session, now_ms: u64) {
-        if let Some(member) = self.members.get_mut(&from)
-            && member.session == session
-            && member.down_since_ms.is_none()
-        {
-            member.down_since_ms = Some(now_ms);
-        }
-    }
-
-    /// The record names `record` now: its Hello counts.
-    pub fn on_member_added(&mut self, record: MemberRecord, now_ms: u64) -> Effects {
-        let id = record.id;
-        let mut effects = Effects::new();
-        let said = self.joining.remove(&id).unwrap_or_default();
-        if said.is_empty() && !self.members.contains_key(&id) {
-            // It died before anything was lent to it.
-            let member = Member {
-                life: Life::Left,
-                ..Member::new(record, now_ms)
-            };
-            self.members.insert(id, member);
-            self.leave_if_empty(&mut effects);
-        }
-        for message in &said {
-            match &message.body {
-                FrontEndSays::Hello(hello) => {
-                    self.turn.insert(0, id);
-                    self.members.insert(id, Member::new(hello.member, now_ms));
-                    self.on_hello(message, hello, now_ms, &mut effects);
-                }
-                FrontEndSays::Sync(sync) => {
-                    self.on_sync(id, message.header, sync, now_ms, &mut effects);
-                }
-                FrontEndSays::Bye => self.on_bye(id, message.header, &mut effects),
-                FrontEndSays::Stale => {}
-            }
-        }
-        effects
-    }
-
-    /// An instance exists or changed.
-    pub fn on_instance(&mut self, spec: InstanceSpec, now_ms: u64) -> Effects {
-        let mut effects = Effects::new();
-        self.upsert(spec, now_ms, &mut effects);
-        self.after_change(now_ms, &mut effects);
-        effects
-    }
-
-    fn upsert(&mut self, spec: InstanceSpec, now_ms: u64, effects: &mut Effects) {
-        let uid = spec.uid;
-        if let Some(known) = self.instances.get_mut(&uid) {
-            let before = known.info();
-            // The claim and the mark only ever come; a late event must not take them away.
-            let claim = known.spec.claim.or(spec.claim);
-            let draining = known.spec.draining || spec.draining;
-            known.spec = InstanceSpec {
-                claim,
-                draining,
-                ..spec
-            };
-            let after = known.info();
-            let drain = known.spec.draining && known.removal == Removal::None;
-            if before != after {
-                self.broadcast(&DataRoleSays::Instance(after), effects);
-            }
-            if drain {
-                self.start_drain(uid, effects);
-            }
-            return;
-        }
-        let handle = Handle(self.next_handle);
-        self.next_handle += 1;
-        let unclaimed = spec.claim.is_none();
-        let removal = if spec.draining {
-            Removal::Draining
-        } else {
-            Removal::None
-        };
-        self.groups
-            .entry(spec.group.clone())
-            .or_default()
-            .insert(uid);
-        let accounted = self.first_reports(uid);
-        let instance = Instance {
-            spec,
-            handle,
-            removal,
-            accounted,
-            shed_until_ms: now_ms,
-            shed_cap: None,
-        };
-        let info = instance.info();
-        self.instances.insert(uid, instance);
-        self.broadcast(&DataRoleSays::Instance(info), effects);
-        if removal == Removal::Draining {
-            self.broadcast(&DataRoleSays::Drain { handle }, effects);
-        }
-        if unclaimed {
-            effects.push(Effect::Claim(uid));
-        }
-    }
-
-    /// What was reported of an instance before the pod list named it.
-    fn first_reports(&self, uid: InstanceUid) -> u32 {
-        self.leased.get(&uid).copied().unwrap_or(0)
-    }
-
-    /// The pod carries `claim` now, ours or an older one.
-    pub fn on_claim(&mut self, uid: InstanceUid, claim: Epoch, now_ms: u64) -> Effects {
-        let mut effects = Effects::new();
-        if let Some(instance) = self.instances.get_mut(&uid) {
-            instance.spec.claim.get_or_insert(claim);
-        }
-        self.after_change(now_ms, &mut effects);
-        effects
-    }
-
-    /// The instance is gone with everything that ran there.
-    pub fn on_instance_gone(&mut self, uid: InstanceUid, now_ms: u64) -> Effects {
-        let mut effects = Effects::new();
-        self.forget(uid, &mut effects);
-        self.after_change(now_ms, &mut effects);
-        effects
-    }
-
-    /// A complete list of the pods, asked for after every Hello applied so far: what it does not name is gone.
-    pub fn on_listed(&mut self, present: &BTreeSet<InstanceUid>, now_ms: u64) -> Effects {
-        let mut effects = Effects::new();
-        let gone: BTreeSet<InstanceUid> = self
-            .instances
-            .keys()
-            .chain(self.leased.keys())
-            .filter(|uid| !present.contains(uid))
-            .copied()
-            .collect();
-        for uid in gone {
-            self.forget(uid, &mut effects);
-        }
-        self.after_change(now_ms, &mut effects);
-        effects
-    }
-
-    fn forget(&mut self, uid: InstanceUid, effects: &mut Effects) {
-        if let Some(instance) = self.instances.remove(&uid)
-            && let Some(group) = self.groups.get_mut(&instance.spec.group)
-        {
-            group.remove(&uid);
-            if group.is_empty() {
-                self.groups.remove(&instance.spec.group);
-            }
-        }
-        self.leased.remove(&uid);
-        for member in self.members.values_mut() {
-            member.lease.remove(&uid);
-            member.trims.remove(&uid);
-            member.bounds.remove(&uid);
-            member.unseen.retain(|grant| grant.uid != uid);
-        }
-        self.broadcast(&DataRoleSays::Gone { uid }, effects);
-    }
-
-    /// Whatever changed: lend, ask back, finish removals and departures.
-    pub(super) fn after_change(&mut self, now_ms: u64, effects: &mut Effects) {
-        self.pump(now_ms, effects);
-        self.leave_if_empty(effects);
-        self.finish_removals(effects);
     }
 
     pub(super) fn broadcast(&mut self, body: &DataRoleSays, effects: &mut Effects) {
@@ -676,23 +257,6 @@ impl DataRole {
             message: ToFrontEnd { header, body },
         });
         member.sent
-    }
-}
-
-impl Instance {
-    pub(super) fn info(&self) -> InstanceInfo {
-        InstanceInfo {
-            handle: self.handle,
-            uid: self.spec.uid,
-            address: self.spec.address,
-            group: self.spec.group.clone(),
-            cap: self.spec.cap,
-            rank: self.spec.rank,
-        }
-    }
-
-    pub(super) fn drains(&self) -> bool {
-        !matches!(self.removal, Removal::None | Removal::Marking)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Demand of a group over all front ends, for the decision.
 
 use super::{
-    data_role::{DataRole, Life},
+    books::Life,
+    data_role::DataRole,
     message::{GroupId, InstanceUid},
 };
 

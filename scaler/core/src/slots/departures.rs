@@ -1,8 +1,9 @@
 //! What leaves: dead front ends and their quarantine, instances that are removed.
 
 use super::{
-    data_role::{DataRole, Effect, Effects, InstanceSpec, Life, Removal},
-    message::{DataRoleSays, FrontEndId, Handle, InstanceUid, MemberRecord},
+    books::{Life, Removal},
+    data_role::{DataRole, Effect, Effects, InstanceSpec, Touched},
+    message::{DataRoleSays, FrontEndId, GroupId, Handle, InstanceUid, MemberRecord},
 };
 
 impl DataRole {
@@ -10,7 +11,7 @@ impl DataRole {
     pub fn on_dead(&mut self, id: FrontEndId, now_ms: u64) -> Effects {
         let mut effects = Effects::new();
         self.die(id, now_ms);
-        self.after_change(now_ms, &mut effects);
+        self.after_change(&Touched::All, now_ms, &mut effects);
         effects
     }
 
@@ -86,7 +87,11 @@ impl DataRole {
             self.bound(id, uid, outstanding);
         }
         let mut effects = Effects::new();
-        self.after_change(now_ms, &mut effects);
+        self.after_change(
+            &Touched::These(self.group_of(uid).into_iter().collect()),
+            now_ms,
+            &mut effects,
+        );
         effects
     }
 
@@ -145,7 +150,7 @@ impl DataRole {
             }
         }
         let mut effects = Effects::new();
-        self.after_change(now_ms, &mut effects);
+        self.after_change(&Touched::All, now_ms, &mut effects);
         effects
     }
 
@@ -177,7 +182,7 @@ impl DataRole {
         let mut effects = Effects::new();
         self.members.remove(&id);
         self.turn.retain(|known| *known != id);
-        self.after_change(now_ms, &mut effects);
+        self.after_change(&Touched::All, now_ms, &mut effects);
         effects
     }
 
@@ -191,7 +196,11 @@ impl DataRole {
             // The mark comes first: front ends never take a drain back, so every later data role has to know of it.
             effects.push(Effect::MarkDrain(uid));
         }
-        self.after_change(now_ms, &mut effects);
+        self.after_change(
+            &Touched::These(self.group_of(uid).into_iter().collect()),
+            now_ms,
+            &mut effects,
+        );
         effects
     }
 
@@ -205,7 +214,11 @@ impl DataRole {
         {
             self.start_drain(uid, &mut effects);
         }
-        self.after_change(now_ms, &mut effects);
+        self.after_change(
+            &Touched::These(self.group_of(uid).into_iter().collect()),
+            now_ms,
+            &mut effects,
+        );
         effects
     }
 
@@ -218,16 +231,18 @@ impl DataRole {
         }
     }
 
-    pub(super) fn finish_removals(&mut self, effects: &mut Effects) {
+    pub(super) fn finish_removals(&mut self, group: &GroupId, effects: &mut Effects) {
         let empty: Vec<InstanceUid> = self
-            .instances
-            .iter()
-            .filter(|(uid, i)| {
-                i.removal == Removal::Draining
+            .groups
+            .get(group)
+            .into_iter()
+            .flatten()
+            .filter(|uid| {
+                self.instances[*uid].removal == Removal::Draining
                     && self.leased(**uid) == 0
                     && self.unreported(**uid) == Some(0)
             })
-            .map(|(uid, _)| *uid)
+            .copied()
             .collect();
         for uid in empty {
             if let Some(instance) = self.instances.get_mut(&uid) {

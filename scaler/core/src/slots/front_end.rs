@@ -168,7 +168,7 @@ impl FrontEnd {
         for (group, state) in &mut self.groups {
             state.want = 0;
             state.must = 0;
-            pool.set_must(group, 0);
+            pool.set_recall(group, 0, 0);
         }
         let hello = self.snapshot(pool);
         LeadAnswer::Follow(self.say(FrontEndSays::Hello(hello)))
@@ -234,7 +234,7 @@ impl FrontEnd {
                 let state = self.groups.entry(group.clone()).or_default();
                 state.want = *want;
                 state.must = *must;
-                pool.set_must(group, *must);
+                pool.set_recall(group, *want, *must);
             }
             DataRoleSays::Trim { handle, excess } => {
                 if let Some(&uid) = self.handles.get(handle) {
@@ -401,7 +401,7 @@ impl FrontEnd {
             if let Some(state) = self.groups.get_mut(group) {
                 state.want = state.want.saturating_sub(u32::from(count));
                 state.must = state.must.saturating_sub(u32::from(count));
-                pool.cap_must(group, state.must);
+                pool.cap_recall(group, state.want, state.must);
             }
         }
         released

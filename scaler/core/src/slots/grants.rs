@@ -1,7 +1,8 @@
 //! Lending: what is available, who gets it, who is asked to give back.
 
 use super::{
-    data_role::{DataRole, Effects, Instance, Life, Removal, Unseen},
+    books::{Life, Removal, Unseen},
+    data_role::{DataRole, Effects},
     message::{DataRoleSays, Epoch, FrontEndId, GroupId, Handle, InstanceUid},
     placement::{self, Candidate},
 };
@@ -90,13 +91,6 @@ impl DataRole {
         self.leased.get(&uid).copied().unwrap_or(0)
     }
 
-    pub(super) fn pump(&mut self, now_ms: u64, effects: &mut Effects) {
-        let groups: Vec<GroupId> = self.groups.keys().cloned().collect();
-        for group in groups {
-            self.pump_group(&group, now_ms, effects);
-        }
-    }
-
     fn askers(&self, group: &GroupId) -> Vec<Asker> {
         let instances = &self.groups[group];
         self.members
@@ -129,7 +123,7 @@ impl DataRole {
             .collect()
     }
 
-    fn pump_group(&mut self, group: &GroupId, now_ms: u64, effects: &mut Effects) {
+    pub(super) fn pump_group(&mut self, group: &GroupId, now_ms: u64, effects: &mut Effects) {
         let mut askers = self.askers(group);
         let mut granted: Vec<(FrontEndId, InstanceUid)> = Vec::new();
         if askers.iter().any(|a| a.unmet > 0) {
@@ -309,15 +303,12 @@ impl DataRole {
     fn trim(&mut self, group: &GroupId, effects: &mut Effects) {
         let uids: Vec<InstanceUid> = self.groups[group].iter().copied().collect();
         for uid in uids {
-            let Instance {
-                spec,
-                handle,
-                removal,
-                ..
-            } = &self.instances[&uid];
-            let over = self.leased(uid).saturating_sub(u32::from(spec.cap));
-            let handle = *handle;
-            if *removal != Removal::None
+            let instance = &self.instances[&uid];
+            let (handle, removal) = (instance.handle, instance.removal);
+            let over = self
+                .leased(uid)
+                .saturating_sub(u32::from(instance.spec.cap));
+            if removal != Removal::None
                 || (over == 0 && self.members.values().all(|m| !m.trims.contains_key(&uid)))
             {
                 continue;

@@ -1,7 +1,7 @@
 //! Request slots: how any number of front ends share the concurrency of each instance exactly.
 //!
 //! The data role lends *slots*; a front end runs a request only in a slot that it holds and that no other of its requests uses. Safety uses no clock, except that
-//! bytes of a dead front end need time to arrive. The rules, the faults and what was explored: docs/adr/0010-request-slots.md.
+//! bytes of a dead front end need time to arrive. The rules, the faults and what was explored: docs/adr/0011-request-slots.md.
 //!
 //! * [`word`]: one instance at one front end, in one word.
 //! * [`message`]: what the two say to each other.
@@ -9,14 +9,17 @@
 //! * [`data_role`]: the books; lending, departures and demand are further parts of it.
 //! * [`placement`]: which instance lends the next slot.
 
+mod books;
 pub mod data_role;
 mod demand;
 mod departures;
 pub mod front_end;
 mod grants;
+mod instances;
 pub mod message;
 pub mod placement;
 pub mod pool;
+mod sessions;
 pub mod word;
 
 pub use demand::Demand;

@@ -25,10 +25,11 @@ pub trait SlotPool {
     fn take_returned(&mut self, uid: InstanceUid) -> u16;
     /// The word of an instance; empty for an unknown one.
     fn word(&self, uid: InstanceUid) -> SlotWord;
-    /// `count` slots of the group have to be returned when their requests end, each after one turn; replaces the number before.
-    fn set_must(&mut self, group: &GroupId, count: u32);
-    /// Lowers the number of [`SlotPool::set_must`] to `count`; a lower one stays.
-    fn cap_must(&mut self, group: &GroupId, count: u32);
+    /// Others ask for `want` slots of the group as soon as they are free, and `must` of these have to be returned when their requests end, each after one
+    /// turn. Replaces the numbers before.
+    fn set_recall(&mut self, group: &GroupId, want: u32, must: u32);
+    /// Lowers the numbers of [`SlotPool::set_recall`] to these; lower ones stay.
+    fn cap_recall(&mut self, group: &GroupId, want: u32, must: u32);
     /// Requests in the waiting room of a group.
     fn waiting(&self, group: &GroupId) -> u32;
     /// Highest number of waiting and running requests of the group since the last call, and now at least.

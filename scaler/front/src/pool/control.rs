@@ -21,7 +21,7 @@ impl Pool {
     fn set_lanes(group: &Group, change: impl Fn(&mut Vec<Arc<Instance>>)) {
         let mut lanes = Vec::clone(&group.lanes.load());
         change(&mut lanes);
-        lanes.sort_by_key(|lane| (lane.rank(), lane.uid()));
+        lanes.sort_by_cached_key(|lane| (lane.rank(), lane.uid()));
         group.lanes.store(Arc::new(lanes));
     }
 }
@@ -47,10 +47,8 @@ impl SlotPool for Pool {
         // Nothing is handed on to it, and what lingers there is over.
         instance.cell.drain();
         instance.gone().cancel();
-        for group in self.groups() {
-            if group.lanes.load().iter().any(|lane| lane.uid() == uid) {
-                Self::set_lanes(&group, |lanes| lanes.retain(|lane| lane.uid() != uid));
-            }
+        if let Some(group) = self.group(&instance.group()) {
+            Self::set_lanes(&group, |lanes| lanes.retain(|lane| lane.uid() != uid));
         }
     }
 
@@ -59,11 +57,9 @@ impl SlotPool for Pool {
             return;
         };
         instance.cell.grant(count);
-        for group in self.groups() {
-            if group.lanes.load().iter().any(|lane| lane.uid() == uid) {
-                group.gate.new_turn(now_ms() + TURN_MS);
-                group.serve();
-            }
+        if let Some(group) = self.group(&instance.group()) {
+            group.gate.new_turn(now_ms() + TURN_MS);
+            group.serve();
         }
     }
 
@@ -94,15 +90,15 @@ impl SlotPool for Pool {
             .map_or(SlotWord::EMPTY, |instance| instance.cell.word())
     }
 
-    fn set_must(&mut self, group: &GroupId, count: u32) {
+    fn set_recall(&mut self, group: &GroupId, want: u32, must: u32) {
         if let Some(group) = self.group(group) {
-            group.gate.set_must(count, now_ms() + TURN_MS);
+            group.gate.set_recall(want, must, now_ms() + TURN_MS);
         }
     }
 
-    fn cap_must(&mut self, group: &GroupId, count: u32) {
+    fn cap_recall(&mut self, group: &GroupId, want: u32, must: u32) {
         if let Some(group) = self.group(group) {
-            group.gate.cap_must(count);
+            group.gate.cap_recall(want, must);
         }
     }
 

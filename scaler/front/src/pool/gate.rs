@@ -27,6 +27,8 @@ pub(crate) struct Ticket(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     Free,
+    /// Free, and others ask for it.
+    Wanted,
     Returned,
     HandedOver,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Gate<L> {
     room: Mutex<Room<L>>,
     waiting: AtomicU32,
     peak_waiting: AtomicU32,
+    /// Slots that others ask for as soon as they are free.
+    want: AtomicU32,
     /// Slots that have to go back when their request ends, once the turn is over.
     must: AtomicU32,
     turn_ends_ms: AtomicU64,
@@ -64,6 +68,7 @@ impl<L: Lane> Gate<L> {
             }),
             waiting: AtomicU32::new(0),
             peak_waiting: AtomicU32::new(0),
+            want: AtomicU32::new(0),
             must: AtomicU32::new(0),
             turn_ends_ms: AtomicU64::new(0),
         }
@@ -229,6 +234,9 @@ impl<L: Lane> Gate<L> {
                 if self.waiting.load(Ordering::Acquire) > 0 {
                     self.serve(lanes);
                 }
+                if self.want.load(Ordering::Acquire) > 0 {
+                    return After::Wanted;
+                }
                 After::Free
             }
         }
@@ -260,15 +268,17 @@ impl<L: Lane> Gate<L> {
                 .is_ok()
     }
 
-    /// `count` slots have to go back, each when a request on it ends after `turn_ends_ms`.
-    pub(crate) fn set_must(&self, count: u32, turn_ends_ms: u64) {
-        if self.must.swap(count, Ordering::AcqRel) == 0 {
+    /// Others ask for `want` slots, and `must` have to go back, each when a request on it ends after `turn_ends_ms`.
+    pub(crate) fn set_recall(&self, want: u32, must: u32, turn_ends_ms: u64) {
+        self.want.store(want, Ordering::Release);
+        if self.must.swap(must, Ordering::AcqRel) == 0 {
             self.turn_ends_ms.store(turn_ends_ms, Ordering::Release);
         }
     }
 
-    pub(crate) fn cap_must(&self, count: u32) {
-        self.must.fetch_min(count, Ordering::AcqRel);
+    pub(crate) fn cap_recall(&self, want: u32, must: u32) {
+        self.want.fetch_min(want, Ordering::AcqRel);
+        self.must.fetch_min(must, Ordering::AcqRel);
     }
 
     /// Slots that have just come get a turn of their own.

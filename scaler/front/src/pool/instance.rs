@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use maniple_core::slots::{
-    message::{InstanceInfo, InstanceUid, Rank},
+    message::{GroupId, InstanceInfo, InstanceUid, Rank},
     word::{Bar, SlotWord},
 };
 use parking_lot::Mutex;
@@ -66,6 +66,10 @@ impl Instance {
     /// Cancelled when the instance is gone.
     pub(crate) fn gone(&self) -> &CancellationToken {
         &self.gone
+    }
+
+    pub(super) fn group(&self) -> GroupId {
+        self.info.lock().group.clone()
     }
 
     pub(super) fn rank(&self) -> Rank {

@@ -95,18 +95,20 @@ impl Pool {
         self.shared.control.notified().await;
     }
 
-    /// Instances with the slots that were in no use since the last call: `(instance, held, highest use)`.
+    /// Slots of the groups in which nobody waits: `(instance, held, highest use since the last call)`. While somebody waits, unused slots are on their way
+    /// to be used, an instance that starts for instance.
     pub(crate) fn idle_window(&self) -> Vec<(InstanceUid, u16, u32)> {
-        self.instances
-            .lock()
-            .values()
-            .map(|instance| {
-                (
-                    instance.uid(),
-                    instance.cell.word().held(),
-                    instance.cell.take_idle_peak(),
-                )
-            })
-            .collect()
+        let groups = self.groups();
+        let mut window = Vec::new();
+        for group in groups.iter().filter(|group| group.waiting() == 0) {
+            for lane in group.instances().iter() {
+                window.push((
+                    lane.uid(),
+                    lane.cell.word().held(),
+                    lane.cell.take_idle_peak(),
+                ));
+            }
+        }
+        window
     }
 }

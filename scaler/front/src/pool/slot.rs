@@ -60,13 +60,13 @@ impl Slot {
         self.unsent();
     }
 
-    /// The instance refused the request with the scale-out signal: nothing of it ran, and others are tried for a while.
-    pub(crate) fn shed(self, hold: Duration) {
+    /// The instance refused a request with the scale-out signal: others are tried for a while.
+    pub(crate) fn shed(&self, hold: Duration) {
         let instance = self.instance().clone();
         let group = self.group.clone();
         instance.cell.bar(Bar::Shed);
         group.shared.shed.lock().push(instance.uid());
-        self.unsent();
+        group.shared.control.notify_one();
         tokio::spawn(async move {
             tokio::time::sleep(hold).await;
             group.lift(&instance, Bar::Shed);
@@ -114,7 +114,7 @@ impl Drop for Slot {
 
 impl Group {
     pub(super) fn after(&self, after: After) {
-        if after == After::Returned {
+        if matches!(after, After::Returned | After::Wanted) {
             self.shared.control.notify_one();
         }
     }

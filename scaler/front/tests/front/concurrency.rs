@@ -83,6 +83,31 @@ async fn a_slot_held_idle_elsewhere_is_fetched() {
 }
 
 #[tokio::test]
+async fn a_slot_that_becomes_free_elsewhere_is_given_up_at_once() {
+    let hub = Hub::start();
+    let instance = Instance::start().await;
+    hub.add(1, instance.address, 2);
+    let (one, two) = (
+        Front::start(&hub, 1, settings()).await,
+        Front::start(&hub, 2, settings()).await,
+    );
+    let (first, second) = (one.address, two.address);
+    let early = tokio::spawn(async move { get(first, "/events").await });
+    until("the first one runs", async || instance.seen.running() == 1).await;
+    let held = tokio::spawn(async move { get(second, "/hold").await });
+    until("both run", async || instance.seen.running() == 2).await;
+    let waits = tokio::spawn(async move { get(second, "/work").await });
+    until("one waits", async || two.group().waiting() == 1).await;
+    // Both have their share, so that only a free slot may be fetched: the first front end's, when its client goes and the stream ends.
+    early.abort();
+    instance.end_events.send_replace(true);
+    assert_eq!(waits.await.unwrap().1, "done");
+    instance.open.send_replace(true);
+    assert_eq!(held.await.unwrap().1, "held");
+    assert_eq!(instance.seen.most(), 2);
+}
+
+#[tokio::test]
 async fn slots_in_no_use_go_back() {
     let hub = Hub::start();
     let instance = Instance::start().await;

@@ -73,6 +73,8 @@ pub(crate) struct Instance {
     pub(crate) seen: Arc<Seen>,
     /// Requests to `/hold` answer when this is true.
     pub(crate) open: watch::Sender<bool>,
+    /// `/events` ends when this or `open` is true.
+    pub(crate) end_events: watch::Sender<bool>,
     _stop: DropGuard,
 }
 
@@ -83,18 +85,26 @@ impl Instance {
 
     pub(crate) fn on(listener: TcpListener) -> Self {
         let (open, _) = watch::channel(false);
+        let (end_events, _) = watch::channel(false);
         let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
         let address = listener.local_addr().unwrap();
-        let (counted, gate, token) = (seen.clone(), open.clone(), stop.clone());
+        let (counted, gate, end, token) =
+            (seen.clone(), open.clone(), end_events.clone(), stop.clone());
         tokio::spawn(async move {
             loop {
                 let stream = tokio::select! {
                     () = token.cancelled() => return,
                     accepted = listener.accept() => accepted.unwrap().0,
                 };
-                let (seen, open, token) = (counted.clone(), gate.subscribe(), token.clone());
-                let service =
-                    service_fn(move |request| answer(request, seen.clone(), open.clone()));
+                let (seen, open, end, token) = (
+                    counted.clone(),
+                    gate.subscribe(),
+                    end.subscribe(),
+                    token.clone(),
+                );
+                let service = service_fn(move |request| {
+                    answer(request, seen.clone(), open.clone(), end.clone())
+                });
                 tokio::spawn(async move {
                     let builder = auto::Builder::new(TokioExecutor::new());
                     let connection =
@@ -110,6 +120,7 @@ impl Instance {
             address,
             seen,
             open,
+            end_events,
             _stop: stop.drop_guard(),
         }
     }
@@ -125,6 +136,7 @@ async fn answer(
     mut request: Request<Incoming>,
     seen: Arc<Seen>,
     mut open: watch::Receiver<bool>,
+    end: watch::Receiver<bool>,
 ) -> Result<Response<Body>, std::io::Error> {
     if request.uri().path() == "/probe" {
         return Ok(Response::new(full("")));
@@ -147,7 +159,7 @@ async fn answer(
             Ok(Response::new(guarded(body, running)))
         }
         "/big" => Ok(Response::new(guarded(many_chunks(1024), running))),
-        "/events" => Ok(Response::new(guarded(events(open), running))),
+        "/events" => Ok(Response::new(guarded(events(open, end), running))),
         "/shed" => {
             let mut response = Response::new(full(""));
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
@@ -237,12 +249,15 @@ fn many_chunks(count: usize) -> Body {
 }
 
 /// One event at once, a second when the instance is opened.
-fn events(mut open: watch::Receiver<bool>) -> Body {
+fn events(mut open: watch::Receiver<bool>, mut end: watch::Receiver<bool>) -> Body {
     let (to, from) = futures::channel::mpsc::unbounded();
     tokio::spawn(async move {
         to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"data: 1\n\n"))))
             .ok();
-        open.wait_for(|open| *open).await.ok();
+        tokio::select! {
+            _ = open.wait_for(|open| *open) => {}
+            _ = end.wait_for(|end| *end) => {}
+        }
         to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"data: 2\n\n"))))
             .ok();
     });
