@@ -159,15 +159,53 @@ pub struct Group<'a> {
     pub guests: Vec<&'a Function>,
 }
 
-/// The groups of an app in a stable order. Disabled functions form no group: they have no listener.
+/// True for an application setting that may disable a function, in any letter case.
+pub fn is_disabling_setting(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let rest = name.strip_prefix("azurewebjobs");
+    rest.is_some_and(|rest| {
+        (rest.starts_with('.') && rest.ends_with(".disabled"))
+            || (rest.starts_with('_') && rest.ends_with("_disabled"))
+    })
+}
+
+/// True when a function is disabled: by its own field, or by one of the application settings `AzureWebJobs.<name>.Disabled`
+/// and `AzureWebJobs_<name>_Disabled`, which count when they are `true` in any letter case or `1` (Azure docs, "How to disable
+/// functions"; other spellings and other values have no effect on the host).
+///
+/// `setting` looks a value up by name without regard to letter case.
+pub fn is_disabled<'a>(function: &Function, setting: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let name = &function.name;
+    function.disabled
+        || [
+            format!("AzureWebJobs.{name}.Disabled"),
+            format!("AzureWebJobs_{name}_Disabled"),
+        ]
+        .iter()
+        .filter_map(|name| setting(name))
+        .any(|value| value.eq_ignore_ascii_case("true") || value == "1")
+}
+
+/// The groups of an app in a stable order, as far as its own fields tell; see [`groups_without`].
+///
+/// # Errors
+/// As [`groups_without`].
+pub fn groups(functions: &[Function]) -> Result<Vec<Group<'_>>, (usize, InvalidDirection)> {
+    groups_without(functions, |f| f.disabled)
+}
+
+/// The groups of an app in a stable order. Disabled functions ([`is_disabled`]) form no group: they have no listener.
 ///
 /// # Errors
 /// The first function with a binding that the host refuses, with its index.
-pub fn groups(functions: &[Function]) -> Result<Vec<Group<'_>>, (usize, InvalidDirection)> {
+pub fn groups_without(
+    functions: &[Function],
+    disabled: impl Fn(&Function) -> bool,
+) -> Result<Vec<Group<'_>>, (usize, InvalidDirection)> {
     let mut by_name: BTreeMap<GroupName, Vec<&Function>> = BTreeMap::new();
     for (index, function) in functions.iter().enumerate() {
         let name = group_of(&function.name, &function.bindings).map_err(|e| (index, e))?;
-        if !function.disabled {
+        if !disabled(function) {
             by_name.entry(name).or_default().push(function);
         }
     }
@@ -241,5 +279,30 @@ mod tests {
         );
         functions[2].disabled = true;
         assert_eq!(names(&functions), ["blob", "http"]);
+    }
+
+    #[test]
+    fn settings_disable_a_function_in_two_spellings_and_two_values() {
+        let orders = function("Orders", "queueTrigger");
+        let disabled = |name: &str, value: &'static str| {
+            is_disabled(&orders, |asked| {
+                asked.eq_ignore_ascii_case(name).then_some(value)
+            })
+        };
+        for (name, value, expected) in [
+            ("AzureWebJobs.orders.Disabled", "TRUE", true),
+            ("AzureWebJobs_Orders_Disabled", "1", true),
+            ("AzureWebJobs.Orders.Disabled", "yes", false),
+            ("AzureWebJobs.Orders.Disabled", "false", false),
+            ("AzureWebJobs__Orders__Disabled", "1", false),
+            ("AzureWebJobs.Other.Disabled", "1", false),
+        ] {
+            assert_eq!(disabled(name, value), expected, "{name}={value}");
+            assert!(is_disabling_setting(name));
+        }
+        assert!(!is_disabling_setting("AzureWebJobsStorage"));
+        let functions = [orders, function("b", "queueTrigger")];
+        let left = groups_without(&functions, |f| f.name == "Orders").unwrap();
+        assert_eq!(left.len(), 1);
     }
 }

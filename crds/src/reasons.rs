@@ -30,10 +30,16 @@ pub mod reason {
     pub const FUNCTIONS_UNKNOWN: &str = "FunctionsUnknown";
     /// A Deployment could not be rolled out.
     pub const ROLLOUT_FAILED: &str = "RolloutFailed";
-    /// A Deployment is being rolled out or instances are starting.
+    /// Somebody has not taken in the last change yet: the scaler, KEDA, or a host that is starting.
     pub const PROGRESSING: &str = "Progressing";
     /// Instances end or are restarted again and again.
     pub const INSTANCES_FAILING: &str = "InstancesFailing";
+    /// Instances do not become ready, or no node takes them.
+    pub const INSTANCES_NOT_STARTING: &str = "InstancesNotStarting";
+    /// An object could not be written.
+    pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// An object with the name that a group needs belongs to somebody else, or is still being removed.
+    pub const NAME_TAKEN: &str = "NameTaken";
     /// No instance runs, so nobody could be asked.
     pub const NO_INSTANCE: &str = "NoInstance";
     /// The host does not list a function that was declared.
@@ -44,7 +50,7 @@ pub mod reason {
     pub const HOST_UNREACHABLE: &str = "HostUnreachable";
     /// The host is not asked, because the app is no Azure Functions host.
     pub const NOT_A_FUNCTIONS_HOST: &str = "NotAFunctionsHost";
-    /// The driver is KEDA and KEDA is not installed.
+    /// A group is to be scaled by KEDA, and KEDA is not installed.
     pub const KEDA_NOT_INSTALLED: &str = "KedaNotInstalled";
     /// KEDA reports an error.
     pub const KEDA_NOT_READY: &str = "KedaNotReady";
@@ -72,6 +78,10 @@ pub mod event {
     pub const APPLY_FAILED: &str = "ApplyFailed";
     /// The host lists errors or misses functions.
     pub const FUNCTIONS_NOT_LOADED: &str = "FunctionsNotLoaded";
+    /// An instance does not become ready, or no node takes it.
+    pub const INSTANCE_NOT_STARTING: &str = "InstanceNotStarting";
+    /// A Deployment could not be rolled out.
+    pub const ROLLOUT_FAILED: &str = "RolloutFailed";
     /// An instance ended although nobody stopped it, also with exit code 0.
     pub const INSTANCE_EXITED: &str = "InstanceExited";
 }

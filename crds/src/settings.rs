@@ -21,6 +21,10 @@ const REFUSED: &[Refused] = &[
         reason: "it opens the admin API of the host to every pod and hides the app from the host",
     },
     Refused {
+        name: "container_name",
+        reason: "it puts the host into another mode",
+    },
+    Refused {
         name: "functions_admin_isolation_enabled",
         reason: "it locks the operator out of the admin API",
     },

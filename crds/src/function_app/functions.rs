@@ -91,7 +91,7 @@ pub struct HostConfig {
     #[schemars(length(max = 32))]
     pub function_timeout: Option<String>,
 
-    /// Which value counts where the running host reports another one.
+    /// Which value counts where the running host reports another one. Hosts are not asked yet: what is declared here counts.
     pub precedence: HostConfigPrecedence,
 }
 

@@ -106,7 +106,7 @@ pub struct FunctionAppSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub app_settings: Vec<AppSetting>,
 
-    /// The functions and their bindings. Without this list the running host is asked for them.
+    /// The functions and their bindings. An app without this list is not run yet: asking the host for its functions is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -46,7 +46,7 @@ pub struct LocalName {
         .message("appSettings[].name: FUNCTIONS_ADMIN_ISOLATION_ENABLED locks the operator out of the admin API; remove it"),
     validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_AUTH_ENCRYPTION_KEY)$')")
         .message("appSettings[].name: WEBSITE_AUTH_ENCRYPTION_KEY makes the host send its keys to a trigger service; remove it"),
-    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_SKU|FUNCTIONS_TARGET_GROUP|MANAGED_ENVIRONMENT|WEBSITE_PLACEHOLDER_MODE|LEGION_SERVICE_HOST)$')")
+    validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_SKU|CONTAINER_NAME|FUNCTIONS_TARGET_GROUP|MANAGED_ENVIRONMENT|WEBSITE_PLACEHOLDER_MODE|LEGION_SERVICE_HOST)$')")
         .message("appSettings[].name: this name puts the host into another mode, in which groups do not work; remove it"),
     validation = Rule::new("!self.name.matches('^(?i)(WEBSITE_SITE_NAME|CONTAINER_ENCRYPTION_KEY|ASPNETCORE_SHUTDOWNTIMEOUTSECONDS|AzureFunctionsWebHost(__|:)hostid|AzureFunctionsJobHost(__|:)functions(__|:).*)$')")
         .message("appSettings[].name: the operator sets this name for every group; remove it")

@@ -59,6 +59,10 @@ pub struct GroupStatus {
     pub draining: i32,
     /// Instances that always run.
     pub always_ready: i32,
+    /// Version of the instances: a digest of everything that they are made from. `FunctionsLoaded` is about this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub template: Option<String>,
     /// Reason of the last decision, one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
