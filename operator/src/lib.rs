@@ -8,3 +8,4 @@ pub mod args;
 pub mod controller;
 pub mod metrics;
 pub mod ports;
+mod text;

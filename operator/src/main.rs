@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use maniple_operator::args::Platform;
-use maniple_operator::controller::{function_app, scaled_object};
+use maniple_operator::controller::function_app;
 use maniple_operator::metrics::OperatorMetrics;
 use maniple_runtime::{
     ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, RuntimeArgs,
@@ -31,9 +31,18 @@ struct Args {
     #[arg(long, env = "MANIPLE_LEASE_NAME", default_value = "maniple-operator")]
     lease_name: String,
 
-    /// Name of this replica in the Lease.
-    #[arg(long, env = "MANIPLE_INSTANCE", default_value = "local")]
+    /// Name of this replica in the Lease; no two may have the same. Made from host name and process id when absent.
+    #[arg(long, env = "MANIPLE_INSTANCE", default_value_t = own_name())]
     instance: String,
+}
+
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "operator",
+        host => host,
+    };
+    format!("{host}-{}", std::process::id())
 }
 
 #[tokio::main]
@@ -55,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
     let settings = LeaseSettings::new(&args.lease_namespace, &args.lease_name, &args.instance);
     let mut leadership = Leadership::start(lease_client, settings, &runtime.metrics, &lease)?;
 
-    let stop = work.token();
+    let (stop, readiness) = (work.token(), runtime.readiness.clone());
     let platform = args.platform;
     work.spawn("controller", async move {
         tokio::select! {
@@ -64,17 +73,11 @@ async fn main() -> anyhow::Result<()> {
         }
         tracing::info!("leading");
         metrics.leading(true);
-        let cleaner = tokio::spawn(scaled_object::release_abandoned(
-            client.clone(),
-            platform.namespace.clone(),
-            stop.clone(),
-        ));
         tokio::select! {
-            result = function_app::run(client, platform, metrics.clone(), stop.clone()) => result?,
+            result = function_app::run(client, platform, metrics.clone(), readiness, stop.clone()) => result?,
             // Another replica may lead by now: end at once, with whatever was under way.
             () = leadership.until_following() => anyhow::bail!("the lease was lost"),
         }
-        cleaner.await?;
         anyhow::Ok(())
     });
     runtime.run().await?;

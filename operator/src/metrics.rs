@@ -26,6 +26,8 @@ pub struct OperatorMetrics {
     duration: Histogram,
     writes: Family<Kind, Counter>,
     leading: Gauge,
+    watch_errors: Family<Kind, Counter>,
+    last_success: Gauge,
 }
 
 impl OperatorMetrics {
@@ -38,6 +40,8 @@ impl OperatorMetrics {
             duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             writes: Family::default(),
             leading: Gauge::default(),
+            watch_errors: Family::default(),
+            last_success: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register("operator_reconciles", "Reconcile runs", own.runs.clone());
@@ -61,6 +65,16 @@ impl OperatorMetrics {
                 "1 while this replica reconciles",
                 own.leading.clone(),
             );
+            registry.register(
+                "operator_watch_errors",
+                "Broken watches by kind; each is started again",
+                own.watch_errors.clone(),
+            );
+            registry.register(
+                "operator_last_success_timestamp_seconds",
+                "When a reconcile run last succeeded, seconds since 1970; 0 when none did",
+                own.last_success.clone(),
+            );
         });
         own
     }
@@ -69,9 +83,19 @@ impl OperatorMetrics {
     pub fn run(&self, took: Duration, failure: Option<&'static str>) {
         self.runs.inc();
         self.duration.observe(took.as_secs_f64());
-        if let Some(category) = failure {
-            self.failures.get_or_create(&Category { category }).inc();
+        match failure {
+            Some(category) => {
+                self.failures.get_or_create(&Category { category }).inc();
+            }
+            None => {
+                self.last_success.set(jiff::Timestamp::now().as_second());
+            }
         }
+    }
+
+    /// A watch of a kind broke.
+    pub fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&Kind { kind }).inc();
     }
 
     /// One write.

@@ -84,7 +84,9 @@ mod tests {
                 .to_string()
                 .contains("kube_client::client=error")
         );
-        let asked = filter("info,kube_client::client=debug").unwrap().to_string();
+        let asked = filter("info,kube_client::client=debug")
+            .unwrap()
+            .to_string();
         assert!(!asked.contains("error"), "{asked}");
         let error = filter("info,kube=loud").unwrap_err();
         assert_eq!(error.category(), "log");

@@ -3,10 +3,9 @@
 //! KEDA puts a finalizer on every ScaledObject. Without KEDA nobody takes it off, and the object, its namespace and the app's
 //! clean-up hang for ever (KEDA issue 7950). An object of ours that has been waiting longer than [`PATIENCE`] is released.
 
-use super::function_app::scaled_object_resource;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use super::function_app::{Owned, scaled_object_resource};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use maniple_crds::names::{MANAGED_BY, MANAGED_BY_LABEL};
 use serde_json::json;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -18,69 +17,61 @@ const PERIOD: Duration = Duration::from_secs(20);
 const KEDA_FINALIZER: &str = "finalizer.keda.sh";
 
 /// Runs until `stop`.
-pub async fn release_abandoned(client: Client, namespace: Option<String>, stop: CancellationToken) {
+pub(crate) async fn release_abandoned(client: Client, owned: Owned, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
         }
-        match release_once(&client, namespace.as_deref(), jiff::Timestamp::now()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::warn!(count, "released ScaledObjects that KEDA did not let go"),
-            // No ScaledObjects in this cluster.
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::debug!(%error, "could not look for abandoned ScaledObjects"),
+        // None where KEDA's types are not installed.
+        let all = owned.scaled_objects().map(|watched| watched.all());
+        let now = jiff::Timestamp::now();
+        for object in all.iter().flatten().filter(|o| abandoned(o, now)) {
+            let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+            match release(&client, object, &name, &namespace).await {
+                Ok(()) => {
+                    tracing::warn!(
+                        name,
+                        namespace,
+                        "released a ScaledObject that KEDA did not let go"
+                    );
+                }
+                // Gone, or somebody else changed it: both are seen in the next round.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        name,
+                        namespace,
+                        "a ScaledObject that KEDA does not let go could not be released: {error}; it is tried again"
+                    );
+                }
+            }
         }
     }
 }
 
-async fn release_once(
+async fn release(
     client: &Client,
-    namespace: Option<&str>,
-    now: jiff::Timestamp,
-) -> Result<usize, kube::Error> {
-    let resource = scaled_object_resource();
-    let all: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    // From the API server's cache: it is asked often and is rarely needed.
-    let params = ListParams::default()
-        .labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
-        .match_any();
-    let mut released = 0;
-    for object in all
-        .list(&params)
-        .await?
-        .items
-        .into_iter()
-        .filter(|o| abandoned(o, now))
-    {
-        let left: Vec<&String> = object
-            .finalizers()
-            .iter()
-            .filter(|f| *f != KEDA_FINALIZER)
-            .collect();
-        // The test makes the patch fail when somebody else changed the list in between.
-        let patch: json_patch::Patch = serde_json::from_value(json!([
-            {"op": "test", "path": "/metadata/finalizers", "value": object.finalizers()},
-            {"op": "replace", "path": "/metadata/finalizers", "value": left},
-        ]))
-        .expect("the patch above is a JSON patch");
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            client.clone(),
-            &object.namespace().unwrap_or_default(),
-            &resource,
-        );
-        api.patch(
-            &object.name_any(),
-            &PatchParams::default(),
-            &Patch::Json::<()>(patch),
-        )
-        .await?;
-        released += 1;
-    }
-    Ok(released)
+    object: &DynamicObject,
+    name: &str,
+    namespace: &str,
+) -> Result<(), kube::Error> {
+    let left: Vec<&String> = object
+        .finalizers()
+        .iter()
+        .filter(|f| *f != KEDA_FINALIZER)
+        .collect();
+    // The test makes the patch fail when somebody else changed the list in between.
+    let patch: json_patch::Patch = serde_json::from_value(json!([
+        {"op": "test", "path": "/metadata/finalizers", "value": object.finalizers()},
+        {"op": "replace", "path": "/metadata/finalizers", "value": left},
+    ]))
+    .expect("the patch above is a JSON patch");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), namespace, &scaled_object_resource());
+    api.patch(name, &PatchParams::default(), &Patch::Json::<()>(patch))
+        .await
+        .map(drop)
 }
 
 fn abandoned(object: &DynamicObject, now: jiff::Timestamp) -> bool {

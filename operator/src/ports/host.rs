@@ -2,8 +2,11 @@
 //!
 //! A host that answers is not yet healthy: an app that failed to load is `Running` too, with no functions.
 
+use super::body;
+use crate::text::cut;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures::{StreamExt, TryStreamExt};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +21,17 @@ const TOKEN_SECONDS: i64 = 300;
 /// Issuer of tokens that open the admin API and nothing else.
 const ISSUER: &str = "https://appservice.core.azurewebsites.net";
 
+/// Longest list of functions in bytes, and longest answer of another kind.
+const MAX_FUNCTIONS: usize = 1 << 20;
+const MAX_STATUS: usize = 64 << 10;
+/// Functions whose errors are asked for at the same time.
+const AT_ONCE: usize = 8;
+/// Most errors that are kept of one list, and most bytes of each.
+const MAX_ERRORS: usize = 10;
+const MAX_ERROR: usize = 512;
+/// Most bytes of the name of a state.
+const MAX_STATE: usize = 64;
+
 /// What a host says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostReport {
@@ -29,6 +43,18 @@ pub struct HostReport {
     pub functions: Vec<String>,
     /// Indexing errors, by function.
     pub function_errors: Vec<(String, Vec<String>)>,
+}
+
+impl HostReport {
+    /// True when the host has done what it does at its start, and what it lists can be relied on.
+    pub fn is_running(&self) -> bool {
+        self.state == "Running"
+    }
+
+    /// True when the state does not pass by itself, unlike `Starting` or `Stopping`.
+    pub fn is_final(&self) -> bool {
+        self.is_running() || self.state == "Error"
+    }
 }
 
 /// Why a host gave no report.
@@ -121,22 +147,36 @@ impl HostClient {
             instance.key,
             jiff::Timestamp::now().as_second(),
         );
-        let status: Status = self.get(instance, &token, "/admin/host/status").await?;
-        let listed: Vec<Listed> = self.get(instance, &token, "/admin/functions").await?;
-        let mut function_errors = Vec::new();
-        for name in functions
+        let status: Status = self
+            .get(instance, &token, "/admin/host/status", MAX_STATUS)
+            .await?;
+        let listed: Vec<Listed> = self
+            .get(instance, &token, "/admin/functions", MAX_FUNCTIONS)
+            .await?;
+        let present: Vec<String> = functions
             .iter()
             .filter(|n| listed.iter().any(|l| l.name.eq_ignore_ascii_case(n)))
-        {
-            let path = format!("/admin/functions/{name}/status");
-            let status: FunctionStatus = self.get(instance, &token, &path).await?;
-            if let Some(errors) = status.errors.filter(|e| !e.is_empty()) {
-                function_errors.push((name.clone(), errors));
+            .cloned()
+            .collect();
+        let statuses = present.into_iter().map(|name| {
+            let token = &token;
+            async move {
+                let path = format!("/admin/functions/{name}/status");
+                let status: FunctionStatus = self.get(instance, token, &path, MAX_STATUS).await?;
+                Ok((name, few(status.errors.unwrap_or_default())))
             }
-        }
+        });
+        let statuses: Vec<(String, Vec<String>)> = futures::stream::iter(statuses)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let with_errors = statuses
+            .into_iter()
+            .filter(|(_, errors)| !errors.is_empty());
+        let function_errors = with_errors.collect();
         Ok(HostReport {
-            state: status.state,
-            errors: status.errors.unwrap_or_default(),
+            state: cut(&status.state, MAX_STATE),
+            errors: few(status.errors.unwrap_or_default()),
             functions: listed.into_iter().map(|l| l.name).collect(),
             function_errors,
         })
@@ -147,6 +187,7 @@ impl HostClient {
         instance: &Instance<'_>,
         token: &str,
         path: &str,
+        limit: usize,
     ) -> Result<T, HostError> {
         let address = std::net::SocketAddr::new(instance.address, instance.port);
         let unreachable = |e: reqwest::Error| HostError::Unreachable(e.without_url().to_string());
@@ -167,11 +208,21 @@ impl HostClient {
                 });
             }
         }
-        answer.json().await.map_err(|e| HostError::Unexpected {
-            path: path.to_owned(),
-            message: e.without_url().to_string(),
-        })
+        body::json(answer, limit)
+            .await
+            .map_err(|error| match error {
+                body::BodyError::Broken(message) => HostError::Unreachable(message),
+                error => HostError::Unexpected {
+                    path: path.to_owned(),
+                    message: error.to_string(),
+                },
+            })
     }
+}
+
+fn few(errors: Vec<String>) -> Vec<String> {
+    let errors = errors.iter().take(MAX_ERRORS);
+    errors.map(|e| cut(e, MAX_ERROR)).collect()
 }
 
 /// A token for the admin API of one site, signed with the 32 bytes behind 64 hex digits.

@@ -1,4 +1,5 @@
 //! The other processes that the operator asks.
 
+mod body;
 pub mod host;
 pub mod scaler;

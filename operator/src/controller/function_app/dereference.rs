@@ -4,16 +4,21 @@ use super::{Context, Error};
 use hmac::{Hmac, Mac};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt};
-use maniple_crds::FunctionApp;
 use maniple_crds::names::{HOST_KEY, keys_secret};
+use maniple_crds::{FunctionApp, group};
 use sha2::Sha256;
 use std::collections::BTreeMap;
+
+/// Setting with the time zone of timers, in lower case.
+pub(super) const TIME_ZONE: &str = "website_time_zone";
 
 /// What a FunctionApp refers to, as far as validating and building need it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct References {
     /// Admin key of the app's hosts, 64 hex digits; generated at first sight.
     pub host_key: String,
+    /// Values from other objects of the settings that the operator itself reads, by name in lower case.
+    pub interpreted: BTreeMap<String, String>,
     /// Changes when a referenced value changes. Keyed by the host key, so that it reveals nothing.
     pub settings_digest: String,
     /// References that lead nowhere.
@@ -24,6 +29,23 @@ pub(super) struct References {
     pub keda_installed: bool,
     /// Whether the API server keeps a tolerance in an HPA's behaviour (1.35 and later do by default).
     pub hpa_tolerance: bool,
+}
+
+impl References {
+    /// Value of a setting that the operator itself reads, in any letter case: in clear text or from another object.
+    pub(super) fn setting<'a>(&'a self, app: &'a FunctionApp, name: &str) -> Option<&'a str> {
+        let settings = &app.spec.app_settings;
+        let setting = settings
+            .iter()
+            .find(|s| s.name.eq_ignore_ascii_case(name))?;
+        match &setting.value {
+            Some(value) => Some(value),
+            None => self
+                .interpreted
+                .get(&name.to_ascii_lowercase())
+                .map(String::as_str),
+        }
+    }
 }
 
 /// A reference that leads nowhere.
@@ -51,34 +73,50 @@ pub(super) async fn dereference(app: &FunctionApp, ctx: &Context) -> Result<Refe
     let host_key = host_key(app, &namespace, ctx).await?;
     let (values, missing) = referenced_values(app, &namespace, ctx).await?;
     let keda = ctx.keda.borrow().clone();
+    let host_conflicts = if app.spec.http.hosts.is_empty() {
+        Vec::new()
+    } else {
+        let same_host = |other: &FunctionApp| {
+            let hosts = &other.spec.http.hosts;
+            hosts.iter().any(|h| app.spec.http.hosts.contains(h))
+        };
+        host_conflicts(app, &ctx.apps.state_filter(same_host))
+    };
     Ok(References {
+        interpreted: interpreted(&values),
         settings_digest: digest(&host_key, &values),
         missing,
-        host_conflicts: host_conflicts(app, &ctx.apps.state()),
+        host_conflicts,
         keda_installed: keda.installed,
         hpa_tolerance: keda.hpa_tolerance,
         host_key,
     })
 }
 
-/// The key in the app's Secret, or a new one when there is none yet. Read from the API server, never from a cache: a stale
-/// cache must not replace a key that running instances use.
+/// The key in the app's Secret, or a new one when there is none yet. The watch's copy will do when it holds a key; that there
+/// is none only the API server can say: a stale copy must not replace a key that running instances use.
 async fn host_key(app: &FunctionApp, namespace: &str, ctx: &Context) -> Result<String, Error> {
-    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let name = keys_secret(&app.name_any());
+    let cached = ctx.owned.secrets.get(app, &name);
+    if let Some(key) = cached.as_deref().and_then(key_in) {
+        return Ok(key);
+    }
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let stored = secrets
         .get_opt(&name)
         .await
         .map_err(|source| Error::read("Secret", &name, source))?;
-    let key = stored
-        .as_ref()
-        .and_then(|s| s.data.as_ref()?.get(HOST_KEY))
-        .and_then(|v| String::from_utf8(v.0.clone()).ok())
-        .filter(|k| k.len() == 64 && k.bytes().all(|b| b.is_ascii_hexdigit()));
-    match key {
+    match stored.as_ref().and_then(key_in) {
         Some(key) => Ok(key),
         None => new_key(),
     }
+}
+
+fn key_in(secret: &Secret) -> Option<String> {
+    let key = secret.data.as_ref()?.get(HOST_KEY)?;
+    String::from_utf8(key.0.clone())
+        .ok()
+        .filter(|k| k.len() == 64 && k.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn new_key() -> Result<String, Error> {
@@ -92,6 +130,18 @@ fn new_key() -> Result<String, Error> {
 }
 
 type Values = BTreeMap<String, Vec<u8>>;
+
+/// Nothing else of what Secrets hold leaves this module.
+fn interpreted(values: &Values) -> BTreeMap<String, String> {
+    values
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let read = name == TIME_ZONE || group::is_disabling_setting(&name);
+            read.then(|| Some((name, String::from_utf8(value.clone()).ok()?)))?
+        })
+        .collect()
+}
 
 async fn referenced_values(
     app: &FunctionApp,
@@ -188,6 +238,9 @@ fn digest(host_key: &str, values: &Values) -> String {
 }
 
 /// Routes of this app that an older one has too. Of two apps of the same age the one that comes first by name wins.
+///
+/// The age is that of the app and not of the claim: an older app that adds a host takes it from a younger one that had it
+/// before. The youngest is the one that gives way, so that the same app wins after every restart.
 fn host_conflicts(app: &FunctionApp, others: &[std::sync::Arc<FunctionApp>]) -> Vec<HostConflict> {
     let rank = |a: &FunctionApp| {
         (
@@ -271,6 +324,18 @@ mod tests {
             ("spec.http.hosts[1]", "shop.example/a/")
         );
         assert_eq!(found[0].owner, "default/old");
+    }
+
+    #[test]
+    fn of_secrets_only_what_the_operator_reads_is_kept() {
+        let values = Values::from([
+            ("WEBSITE_TIME_ZONE".into(), b"UTC".to_vec()),
+            ("AzureWebJobs.Orders.Disabled".into(), b"1".to_vec()),
+            ("AzureWebJobsStorage".into(), b"secret".to_vec()),
+        ]);
+        let kept = interpreted(&values);
+        let names: Vec<&str> = kept.keys().map(String::as_str).collect();
+        assert_eq!(names, ["azurewebjobs.orders.disabled", "website_time_zone"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can go wrong while an app is reconciled.
 
+use maniple_crds::reasons::reason;
+
 /// Error of one reconcile run. Every one of them is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,6 +32,16 @@ pub enum Error {
         "{kind} `{name}` exists and does not belong to this FunctionApp; rename or remove one of the two"
     )]
     NameTaken {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        name: String,
+    },
+    /// An object with the name that a group needs is on its way out.
+    #[error(
+        "{kind} `{name}` is still there from before and is being removed; it is made anew as soon as it is gone"
+    )]
+    Leaving {
         /// Kind of the object.
         kind: &'static str,
         /// Name of the object.
@@ -75,9 +87,18 @@ impl Error {
             Self::Read { .. } => "read",
             Self::Write { .. } => "write",
             Self::NameTaken { .. } => "name_taken",
+            Self::Leaving { .. } => "leaving",
             Self::NotFromServer => "not_from_server",
             Self::Randomness(_) => "randomness",
             Self::Timeout(_) => "timeout",
+        }
+    }
+
+    /// Reason of the condition that shows this error.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NameTaken { .. } | Self::Leaving { .. } => reason::NAME_TAKEN,
+            _ => reason::APPLY_FAILED,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Apps for the tests of this folder.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use maniple_crds::FunctionApp;
 use serde_json::{Value, json};
 
@@ -24,4 +25,13 @@ pub(super) fn app(name: &str, spec: Value) -> FunctionApp {
 /// One function with one input binding.
 pub(super) fn function(name: &str, trigger: &str) -> Value {
     json!({"name": name, "bindings": [{"type": trigger, "direction": "in", "name": "t"}]})
+}
+
+/// A condition as it is stored.
+pub(super) fn condition(kind: &str, status: &str, reason: &str) -> Condition {
+    serde_json::from_value(json!({
+        "type": kind, "status": status, "reason": reason, "message": "m", "observedGeneration": 3,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }))
+    .unwrap()
 }

@@ -1,9 +1,9 @@
 //! Tables: what is refused and where, and what is built.
 
+use super::build;
 use super::dereference::{HostConflict, Missing, References};
 use super::fixtures::{app, function};
 use super::validate::{ValidApp, validate};
-use super::{build, status};
 use crate::args::Platform;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use maniple_crds::FunctionApp;
@@ -97,41 +97,6 @@ fn every_mistake_names_its_field() {
     );
 }
 
-#[test]
-fn a_refused_app_keeps_the_rest_of_its_status() {
-    let mut app = app(
-        "shop",
-        json!({"functions": [function("a", "queueTrigger")]}),
-    );
-    let mut old = maniple_crds::FunctionAppStatus {
-        instances: Some(4),
-        ..Default::default()
-    };
-    old.groups.push(maniple_crds::function_app::GroupStatus {
-        name: "function:a".into(),
-        ..Default::default()
-    });
-    app.status = Some(old);
-    app.spec.functions = None;
-    let problems = validate(&app, &references()).unwrap_err();
-    let status = status::refused(&app, &problems, jiff::Timestamp::UNIX_EPOCH);
-    assert_eq!((status.instances, status.groups.len()), (Some(4), 1));
-    let ready = status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "Ready")
-        .unwrap();
-    assert_eq!(
-        (ready.status.as_str(), ready.reason.as_str()),
-        ("False", "FunctionsUnknown")
-    );
-    assert!(
-        ready.message.starts_with("spec.functions: "),
-        "{}",
-        ready.message
-    );
-}
-
 fn pods(spec: Value, references: &References) -> Vec<(String, PodSpec, Container)> {
     let app = app("shop", spec);
     let objects = build::build(
@@ -200,7 +165,7 @@ fn the_environment_is_the_verified_one_and_settings_are_literal() {
     let spec = json!({
         "functions": [function("orders", "queueTrigger")],
         "functionAppConfig": {"runtime": {"name": "python", "version": "3.11"}},
-        "appSettings": [{"name": "A", "value": "$(B)"}, {"name": "DOTNET_TieredPGO", "value": "1"},
+        "appSettings": [{"name": "A", "value": "$(B)"}, {"name": "P", "value": "a$$b$$(A)c$"}, {"name": "DOTNET_TieredPGO", "value": "1"},
             {"name": "AzureWebJobsStorage", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
     });
     let (_, pod, container) = pods(spec, &references()).remove(0);
@@ -214,6 +179,11 @@ fn the_environment_is_the_verified_one_and_settings_are_literal() {
         env(&container, "A"),
         Some("$$(B)"),
         "Kubernetes must not expand a setting"
+    );
+    assert_eq!(
+        env(&container, "P"),
+        Some("a$$$$b$$$$(A)c$$"),
+        "Kubernetes makes one dollar of two"
     );
     assert_eq!(
         env(&container, "DOTNET_TieredPGO"),
@@ -263,12 +233,20 @@ fn the_time_zone_of_azure_reaches_a_host_that_reads_only_tz() {
             json!([{"name": "WEBSITE_TIME_ZONE", "value": "UTC"}, {"name": "TZ", "value": "Asia/Tokyo"}]),
             Some("Asia/Tokyo"),
         ),
+        (
+            json!([{"name": "WEBSITE_TIME_ZONE", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
+            Some("Asia/Tokyo"),
+        ),
         (json!([]), None),
     ];
+    let references = References {
+        interpreted: [("website_time_zone".into(), "Tokyo Standard Time".into())].into(),
+        ..references()
+    };
     for (settings, expected) in cases {
         let spec =
             json!({"functions": [function("tick", "timerTrigger")], "appSettings": settings});
-        let (_, _, container) = pods(spec, &references()).remove(0);
+        let (_, _, container) = pods(spec, &references).remove(0);
         assert_eq!(env(&container, "TZ"), expected);
     }
 }
@@ -352,4 +330,66 @@ fn zone_redundancy_keeps_two_in_every_group() {
     );
     let valid = valid(&app, &references());
     assert_eq!(valid.groups[0].always_ready, 2);
+}
+
+#[test]
+fn a_disabled_function_has_no_group_but_its_floor_is_no_mistake() {
+    let spec = |field: Value, settings: Value| {
+        let mut orders = function("orders", "queueTrigger");
+        orders["disabled"] = field;
+        json!({
+            "functions": [orders, function("mail", "queueTrigger")], "appSettings": settings,
+            "functionAppConfig": {"scaleAndConcurrency": {"alwaysReady": [{"name": "function:orders", "instanceCount": 2}]}},
+        })
+    };
+    let name = "AzureWebJobs.Orders.Disabled";
+    let elsewhere = References {
+        interpreted: [(name.to_ascii_lowercase(), "True".into())].into(),
+        ..references()
+    };
+    let from = json!([{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    for (spec, references) in [
+        (spec(json!(true), json!([])), references()),
+        (
+            spec(json!(false), json!([{"name": name, "value": "1"}])),
+            references(),
+        ),
+        (spec(json!(false), from), elsewhere),
+    ] {
+        let groups = valid(&app("shop", spec), &references).groups;
+        let names: Vec<String> = groups.iter().map(|g| g.name.to_string()).collect();
+        assert_eq!(names, ["function:mail"]);
+    }
+}
+
+#[test]
+fn the_version_of_the_pods_follows_everything_that_they_are_made_from() {
+    let version = |spec: Value, references: &References| {
+        let app = app("shop", spec);
+        let valid = valid(&app, references);
+        let platform = Platform::default();
+        let objects = build::build(&app, &valid, references, &platform).unwrap();
+        let group = &objects.groups[0];
+        let template = &group.deployment.spec.as_ref().unwrap().template;
+        let annotations = template.metadata.as_ref().unwrap().annotations.as_ref();
+        assert_eq!(
+            annotations.unwrap().get(build::TEMPLATE_ANNOTATION),
+            Some(&group.template)
+        );
+        group.template.clone()
+    };
+    let spec = || json!({"functions": [function("q", "queueTrigger")]});
+    let before = version(spec(), &references());
+    assert_eq!(before, version(spec(), &references()));
+    let mut counts = spec();
+    counts["scaling"] = json!({"idleSeconds": 5});
+    assert_eq!(before, version(counts, &references()));
+    let mut image = spec();
+    image["image"] = json!("registry.example/app:2");
+    assert_ne!(before, version(image, &references()));
+    let secret = References {
+        settings_digest: "d2".into(),
+        ..references()
+    };
+    assert_ne!(before, version(spec(), &secret));
 }

@@ -1,7 +1,7 @@
 //! Pure: checks what the API server cannot check and works out the groups.
 
 use super::dereference::References;
-use maniple_crds::function_app::{Driver, Host, ScalingMode, ZoneRedundancy};
+use maniple_crds::function_app::{Driver, Function, Host, ScalingMode, ZoneRedundancy};
 use maniple_crds::names::{DRIVER_KEDA, DRIVER_NATIVE};
 use maniple_crds::{FunctionApp, GroupName, group, reasons::reason, settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +146,7 @@ fn groups(
         });
         return Vec::new();
     };
+    let disabled = |f: &Function| group::is_disabled(f, |name| references.setting(app, name));
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for (index, function) in functions.iter().enumerate() {
         let path = format!("spec.functions[{index}]");
@@ -156,12 +157,12 @@ fn groups(
             );
             invalid(problems, format!("{path}.name"), message);
         }
-        if !function.disabled && group::trigger(&function.bindings).is_none() {
+        if !disabled(function) && group::trigger(&function.bindings).is_none() {
             let message = "no input binding has a type that ends in `Trigger`; add the trigger or set disabled";
             invalid(problems, format!("{path}.bindings"), message);
         }
     }
-    let groups = match group::groups(functions) {
+    let groups = match group::groups_without(functions, disabled) {
         Ok(groups) => groups,
         Err((index, error)) => {
             invalid(
@@ -172,7 +173,11 @@ fn groups(
             return Vec::new();
         }
     };
-    let known: BTreeSet<GroupName> = groups.iter().map(|g| g.name.clone()).collect();
+    // A disabled function keeps its group known: its always-ready instances wait for the day when it is enabled again.
+    let known: BTreeSet<GroupName> = functions
+        .iter()
+        .filter_map(|f| group::group_of(&f.name, &f.bindings).ok())
+        .collect();
     let floors = floors(app, &known, problems);
     for (index, limit) in app.spec.scaling.function_limits.iter().enumerate() {
         if !names.contains_key(&limit.name.to_ascii_lowercase()) {
@@ -271,6 +276,27 @@ fn writes_by_keda(driver: Driver, group: &GroupName, installed: bool) -> bool {
         Driver::Native => false,
         Driver::Auto => installed && *group != GroupName::Http,
     }
+}
+
+/// The groups of an app that is refused, as they ran last: from its status and its Deployments.
+pub(super) fn running(
+    app: &FunctionApp,
+    driver: impl Fn(&GroupName) -> Option<String>,
+) -> Vec<ValidGroup> {
+    let groups = app.status.iter().flat_map(|s| &s.groups);
+    groups
+        .filter_map(|group| {
+            let name: GroupName = group.name.parse().ok()?;
+            Some(ValidGroup {
+                keda: driver(&name).as_deref() == Some(DRIVER_KEDA),
+                functions: group.functions.clone(),
+                loads: group.functions.clone(),
+                always_ready: group.always_ready,
+                max_on_demand: 0,
+                name,
+            })
+        })
+        .collect()
 }
 
 /// True when the counts are to be left as they are.

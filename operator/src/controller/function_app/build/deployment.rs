@@ -18,24 +18,30 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use maniple_crds::function_app::{Host, ImagePullPolicy, SiteUpdateStrategyType, ZoneRedundancy};
 use maniple_crds::names;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Memory that the platform adds to every instance, in MB (Azure docs, "Flex Consumption plan", instance sizes).
 const BUFFER_MB: i32 = 272;
-/// User and group of the process when the image names none that is not root; the one of distroless images.
+/// User and group of the process, whatever the image names: restricted Pod Security demands one that is not root, and an
+/// image may name its user by a word that Kubernetes cannot check. The number is the one of distroless images.
 const NON_ROOT: i64 = 65532;
 /// Temporary storage of an instance (Azure docs, "Flex Consumption plan": 0.8 GB).
 const TEMPORARY_STORAGE: &str = "800Mi";
 /// Annotation of the pods that changes when a referenced setting changes, so that they are replaced.
 const SETTINGS_ANNOTATION: &str = "maniple.dev/settings-digest";
+/// Annotation of the pods with the digest of their template, by which pods of two versions are told apart during a roll-out.
+pub(in crate::controller::function_app) const TEMPLATE_ANNOTATION: &str = "maniple.dev/template";
 
-pub(super) fn build(input: &Input<'_>, group: &ValidGroup) -> Deployment {
+/// The Deployment and the version of its pods.
+pub(super) fn build(input: &Input<'_>, group: &ValidGroup) -> (Deployment, String) {
     let app = input.app.name_any();
     let mut meta = metadata(input, &group.name);
     meta.annotations
         .get_or_insert_default()
         .insert(names::DRIVER_ANNOTATION.into(), group.driver().into());
-    Deployment {
+    let (template, version) = template(input, group);
+    let deployment = Deployment {
         metadata: meta,
         spec: Some(DeploymentSpec {
             // `replicas` belongs to whoever scales the group.
@@ -46,27 +52,44 @@ pub(super) fn build(input: &Input<'_>, group: &ValidGroup) -> Deployment {
                 ..Default::default()
             },
             strategy: Some(strategy(input)),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(names::group_labels(&app, &group.name)),
-                    annotations: Some(
-                        [
-                            (names::GROUP_ANNOTATION.to_owned(), group.name.to_string()),
-                            (
-                                SETTINGS_ANNOTATION.to_owned(),
-                                input.valid.settings_digest.clone(),
-                            ),
-                        ]
-                        .into(),
-                    ),
-                    ..Default::default()
-                }),
-                spec: Some(pod(input, group)),
-            },
+            template,
             ..Default::default()
         }),
         ..Default::default()
-    }
+    };
+    (deployment, version)
+}
+
+/// The pods and the digest of everything about them.
+fn template(input: &Input<'_>, group: &ValidGroup) -> (PodTemplateSpec, String) {
+    let labels = names::group_labels(&input.app.name_any(), &group.name);
+    let mut annotations: BTreeMap<String, String> = [
+        (names::GROUP_ANNOTATION.to_owned(), group.name.to_string()),
+        (
+            SETTINGS_ANNOTATION.to_owned(),
+            input.valid.settings_digest.clone(),
+        ),
+    ]
+    .into();
+    let spec = pod(input, group);
+    let text = serde_json::to_vec(&(&labels, &annotations, &spec))
+        .expect("a pod template can be written as JSON");
+    let digest = Sha256::digest(text);
+    let version = digest[..8].iter().fold(String::new(), |mut hex, byte| {
+        use std::fmt::Write;
+        write!(hex, "{byte:02x}").expect("writing to a String does not fail");
+        hex
+    });
+    annotations.insert(TEMPLATE_ANNOTATION.to_owned(), version.clone());
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..Default::default()
+        }),
+        spec: Some(spec),
+    };
+    (template, version)
 }
 
 fn strategy(input: &Input<'_>) -> DeploymentStrategy {

@@ -4,6 +4,7 @@
 //! the functions of its group, opens its admin API to tokens signed with the app's key, and never sends its keys anywhere.
 
 use super::Input;
+use crate::controller::function_app::dereference::TIME_ZONE;
 use crate::controller::function_app::validate::ValidGroup;
 use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, SecretKeySelector};
 use kube::ResourceExt;
@@ -108,13 +109,7 @@ fn functions_host(input: &Input<'_>, group: &ValidGroup) -> Vec<EnvVar> {
 /// `TZ` for an app that sets `WEBSITE_TIME_ZONE`: a host in a Linux container reads only `TZ`, and only IANA names, while the
 /// Azure setting may be a Windows name. Timers are woken by the same zone.
 fn time_zone(input: &Input<'_>) -> Option<String> {
-    let settings = &input.app.spec.app_settings;
-    let name = settings
-        .iter()
-        .find(|s| s.name.eq_ignore_ascii_case("WEBSITE_TIME_ZONE"))?
-        .value
-        .as_deref()?
-        .trim();
+    let name = input.references.setting(input.app, TIME_ZONE)?.trim();
     let windows = name.parse::<windows_timezones::WindowsTimezone>();
     Some(windows.map_or_else(|_| name.to_owned(), |zone| zone.tzdb_id().to_owned()))
 }
@@ -122,9 +117,14 @@ fn time_zone(input: &Input<'_>) -> Option<String> {
 fn plain(name: &str, value: impl ToString) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
-        value: Some(value.to_string()),
+        value: Some(literal(&value.to_string())),
         ..Default::default()
     }
+}
+
+/// Kubernetes expands `$(NAME)` and makes one dollar of two; doubled, each of them comes out as it was.
+fn literal(value: &str) -> String {
+    value.replace('$', "$$")
 }
 
 fn from_setting(setting: &AppSetting) -> EnvVar {
@@ -146,8 +146,7 @@ fn from_setting(setting: &AppSetting) -> EnvVar {
     });
     EnvVar {
         name: setting.name.clone(),
-        // Kubernetes expands `$(NAME)`; a setting is taken literally.
-        value: setting.value.as_ref().map(|v| v.replace("$(", "$$(")),
+        value: setting.value.as_deref().map(literal),
         value_from: source,
     }
 }

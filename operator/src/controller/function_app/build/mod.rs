@@ -16,6 +16,7 @@ use kube::api::DynamicObject;
 use kube::{Resource, ResourceExt};
 use maniple_crds::{FunctionApp, GroupName, names};
 
+pub(super) use deployment::TEMPLATE_ANNOTATION;
 pub(crate) use scaled_object::resource as scaled_object_resource;
 
 /// Everything that an app consists of. `apply` takes it apart field by field, so that a new kind cannot be forgotten.
@@ -32,6 +33,8 @@ pub(super) struct Objects {
 pub(super) struct GroupObjects {
     /// Name of the group.
     pub name: GroupName,
+    /// Version of the pods.
+    pub template: String,
     /// Instances with which a new Deployment begins.
     pub initial_replicas: i32,
     /// Runs the instances. Never has `spec.replicas`.
@@ -78,10 +81,12 @@ pub(super) fn build(
 }
 
 fn build_group(input: &Input<'_>, group: &ValidGroup) -> GroupObjects {
+    let (deployment, template) = deployment::build(input, group);
     GroupObjects {
         name: group.name.clone(),
+        template,
         initial_replicas: group.always_ready,
-        deployment: deployment::build(input, group),
+        deployment,
         service: (group.name == GroupName::Http).then(|| service::build(input, group)),
         scaled_object: (group.keda && input.references.keda_installed)
             .then(|| scaled_object::build(input, group)),
