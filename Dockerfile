@@ -1,4 +1,4 @@
-# One image for all parts: /operator and /scaler. The Helm chart chooses between them.
+# One image for all parts: /operator, /scaler and /front. The Helm chart chooses between them.
 #
 #   docker build -t registry.example.com/maniple:0.1.0 .
 
@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
     cargo build --release --locked -p maniple-operator -p maniple-scaler \
     && mkdir /programs \
-    && cp target/release/operator target/release/scaler /programs/
+    && cp target/release/operator target/release/scaler target/release/front /programs/
 
 # glibc, certificate authorities and the user 65532; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -15,9 +15,10 @@ use crate::{helm, image};
 /// Image with the programs of the platform, without its tag.
 const IMAGE: &str = "maniple.dev/maniple";
 /// Programs of the platform's image; each lies at `/<name>`.
-const PROGRAMS: [(&str, &str); 2] = [
+const PROGRAMS: [(&str, &str); 3] = [
     ("maniple-operator", "operator"),
     ("maniple-scaler", "scaler"),
+    ("maniple-scaler", "front"),
 ];
 /// The stand-in for the Functions host.
 const STANDIN: (&str, &str) = ("function-host-standin", "function-host-standin");

@@ -1,6 +1,6 @@
 //! Arguments of the scaler.
 
-use crate::grpc::GrpcArgs;
+use crate::grpc::{GrpcArgs, SlotsArgs};
 use clap::Parser;
 use maniple_runtime::RuntimeArgs;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +17,10 @@ pub struct ScalerArgs {
     /// Where KEDA connects to.
     #[command(flatten)]
     pub grpc: GrpcArgs,
+
+    /// Where front ends connect to.
+    #[command(flatten)]
+    pub slots: SlotsArgs,
 
     /// Where the decisions about apps are told (`/v1/apps/{namespace}/{name}`).
     #[arg(long, env = "MANIPLE_STATUS_ADDRESS", default_value = "0.0.0.0:8082")]

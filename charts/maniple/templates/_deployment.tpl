@@ -1,4 +1,5 @@
-{{- /* The Deployment of a component. Takes (dict "root" $ "component" name "env" yaml "ports" yaml "podLabels" extra). */}}
+{{- /* The Deployment of a component. Takes (dict "root" $ "component" name "env" yaml "ports" yaml "podLabels" extra "offline" flag
+"graceSeconds" number "volumes" yaml "mounts" yaml). An offline component has no access to the API server. */}}
 {{- define "maniple.deployment" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}
@@ -31,11 +32,15 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
+      {{- if .offline }}
+      automountServiceAccountToken: false
+      {{- else }}
       serviceAccountName: {{ include "maniple.serviceAccountName" (list $root .component) }}
       automountServiceAccountToken: true
+      {{- end }}
       enableServiceLinks: false
       # Longer than the stages in which the process stops by itself.
-      terminationGracePeriodSeconds: 40
+      terminationGracePeriodSeconds: {{ default 40 .graceSeconds }}
       {{- with $root.Values.imagePullSecrets }}
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
@@ -78,6 +83,7 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command: [/{{ .component }}]
           env:
+            {{- if not .offline }}
             - name: MANIPLE_INSTANCE
               valueFrom:
                 fieldRef:
@@ -86,16 +92,17 @@ spec:
               value: {{ $root.Release.Namespace }}
             - name: MANIPLE_LEASE_NAME
               value: {{ $name }}
+            {{- with $root.Values.watchNamespace }}
+            - name: MANIPLE_NAMESPACE
+              value: {{ . }}
+            {{- end }}
+            {{- end }}
             - name: MANIPLE_ADMIN_ADDRESS
               value: {{ printf "%s:9990" $root.Values.listenAddress | quote }}
             - name: MANIPLE_LOG
               value: {{ $root.Values.log.level | quote }}
             - name: MANIPLE_LOG_FORMAT
               value: {{ $root.Values.log.format }}
-            {{- with $root.Values.watchNamespace }}
-            - name: MANIPLE_NAMESPACE
-              value: {{ . }}
-            {{- end }}
             {{- .env | nindent 12 }}
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
@@ -129,4 +136,12 @@ spec:
             readOnlyRootFilesystem: true
             capabilities:
               drop: [ALL]
+          {{- with .mounts }}
+          volumeMounts:
+            {{- . | nindent 12 }}
+          {{- end }}
+      {{- with .volumes }}
+      volumes:
+        {{- . | nindent 8 }}
+      {{- end }}
 {{- end }}

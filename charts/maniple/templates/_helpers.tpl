@@ -3,6 +3,11 @@
 {{- default .Release.Name .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* Components that run, separated by spaces. */}}
+{{- define "maniple.components" -}}
+operator scaler{{ if .Values.front.enabled }} front{{ end }}
+{{- end }}
+
 {{- define "maniple.image" -}}
 {{- $image := .Values.image }}
 {{- $repository := required "image.repository is empty: build the image with the project's Dockerfile, push it to a registry of yours and set image.repository to it" $image.repository }}

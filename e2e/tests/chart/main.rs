@@ -4,6 +4,8 @@
 //! on a cluster (feature `cluster`).
 
 mod document;
+#[cfg(feature = "helm")]
+mod front;
 #[cfg(feature = "cluster")]
 mod release;
 #[cfg(feature = "helm")]

@@ -57,7 +57,7 @@ pub(crate) fn strings(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Components of the chart.
+/// Components that always run.
 pub(crate) const COMPONENTS: [&str; 2] = ["operator", "scaler"];
 
 /// The pod template of a component.
@@ -76,6 +76,7 @@ pub(crate) fn everything() -> Value {
     json!({
         "networkPolicy": {"enabled": true, "monitoring": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
         "serviceMonitor": {"enabled": true},
+        "front": {"enabled": true},
         "scaler": {
             "workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"},
             "sources": {"queueMaxIntervalSeconds": 60, "storageTrustedDomains": ["storage.example.com", "other.example.com"]},

@@ -28,6 +28,10 @@ fn network_policies_name_who_may_talk_to_each_listener() {
     assert_eq!(sources("maniple-operator", "admin"), monitoring);
     assert_eq!(sources("maniple-scaler", "admin"), monitoring);
     assert_eq!(
+        sources("maniple-scaler", "slots"),
+        json!([component("front")])
+    );
+    assert_eq!(
         sources("maniple-scaler", "status"),
         json!([component("operator")])
     );
@@ -138,7 +142,11 @@ fn a_service_monitor_selects_the_metrics_services_only() {
     selected.sort_unstable();
     assert_eq!(
         selected,
-        ["maniple-operator-metrics", "maniple-scaler-metrics"]
+        [
+            "maniple-front-metrics",
+            "maniple-operator-metrics",
+            "maniple-scaler-metrics"
+        ]
     );
     assert_eq!(
         strings(&monitor["spec"]["targetLabels"]),

@@ -129,7 +129,7 @@ async fn replica(folder: &Path) -> (SocketAddr, mpsc::UnboundedReceiver<Opened>)
         slots_tls_cert: Some(folder.join("tls.crt")),
         slots_tls_key: Some(folder.join("tls.key")),
         slots_tls_client_ca: Some(folder.join("ca.crt")),
-        slots_insecure: false,
+        ..SlotsArgs::default()
     };
     let server = SlotsServer::bind(&args).await.unwrap().unwrap();
     let address = server.local_address().unwrap();

@@ -37,6 +37,10 @@ pub struct SlotsArgs {
     #[arg(long, env = "MANIPLE_SLOTS_TLS_CLIENT_CA")]
     pub slots_tls_client_ca: Option<PathBuf>,
 
+    /// Domain of the apps' own hosts: an app answers at `<app>.<namespace>.<domain>`.
+    #[arg(long, env = "MANIPLE_DOMAIN", default_value = "maniple.local")]
+    pub domain: String,
+
     /// Neither encryption nor authentication of front ends. For tests.
     #[arg(long)]
     pub slots_insecure: bool,

@@ -1,0 +1,135 @@
+//! The front end in the chart: off by default, without rights, authenticated.
+
+use serde_json::{Value, json};
+
+use crate::rendered::{env, find, of_kind, pod, render, try_render};
+
+fn enabled() -> Vec<Value> {
+    render(json!({"front": {"enabled": true, "domain": "apps.example"}}))
+}
+
+/// Value of a variable.
+fn value<'a>(pod: &'a Value, name: &str) -> &'a str {
+    env(pod, name)
+        .and_then(|e| e["value"].as_str())
+        .unwrap_or_else(|| panic!("{name} is not set"))
+}
+
+#[test]
+fn nothing_of_it_is_there_unless_it_is_enabled() {
+    let objects = render(json!({}));
+    assert!(
+        !objects
+            .iter()
+            .any(|o| o["metadata"]["labels"]["app.kubernetes.io/component"] == "front")
+    );
+    let scaler = pod(&objects, "scaler");
+    assert!(env(scaler, "MANIPLE_SLOTS_ADDRESS").is_none());
+    assert!(scaler["spec"]["volumes"].is_null());
+    assert!(of_kind(&objects, &["Secret"]).is_empty());
+}
+
+#[test]
+fn it_has_no_access_to_the_api_server() {
+    let objects = enabled();
+    let spec = &pod(&objects, "front")["spec"];
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    assert!(spec["serviceAccountName"].is_null());
+    let of_it = objects
+        .iter()
+        .filter(|o| o["metadata"]["labels"]["app.kubernetes.io/component"] == "front");
+    for object in of_it {
+        let kind = object["kind"].as_str().unwrap();
+        assert!(
+            !kind.contains("Role") && kind != "ServiceAccount",
+            "{object}"
+        );
+    }
+}
+
+#[test]
+fn it_finds_the_port_on_which_every_replica_lends_slots() {
+    let objects = enabled();
+    let (front, scaler) = (pod(&objects, "front"), pod(&objects, "scaler"));
+    let server = value(front, "MANIPLE_SLOTS_SERVER");
+    assert_eq!(server, "maniple-scaler.maniple-system.svc:9091");
+    assert_eq!(value(scaler, "MANIPLE_SLOTS_ADDRESS"), "0.0.0.0:9091");
+    assert_eq!(value(scaler, "MANIPLE_DOMAIN"), "apps.example");
+    let service = find(&objects, "Service", "maniple-scaler");
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["ports"][1]["port"], 9091);
+    let ports = scaler["spec"]["containers"][0]["ports"].as_array().unwrap();
+    assert!(
+        ports
+            .iter()
+            .any(|p| p["name"] == "slots" && p["containerPort"] == 9091)
+    );
+    let service = find(&objects, "Service", "maniple-front");
+    assert_eq!(service["spec"]["ports"][0]["port"], 80);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+}
+
+#[test]
+fn each_side_has_certificates_of_its_own_from_one_authority() {
+    let objects = enabled();
+    let secret = |name: &str| find(&objects, "Secret", name)["data"].clone();
+    let (front, scaler) = (
+        secret("maniple-front-slots"),
+        secret("maniple-scaler-slots"),
+    );
+    assert_eq!(front["ca.crt"], scaler["ca.crt"]);
+    for part in ["tls.crt", "tls.key"] {
+        assert!(front[part].is_string(), "{part}");
+        assert_ne!(front[part], scaler[part], "{part}");
+    }
+    for component in ["front", "scaler"] {
+        let pod = pod(&objects, component);
+        let mounts = &pod["spec"]["containers"][0]["volumeMounts"];
+        assert_eq!(
+            mounts[0],
+            json!({"name": "tls", "mountPath": "/tls", "readOnly": true})
+        );
+        assert_eq!(
+            pod["spec"]["volumes"][0]["secret"]["secretName"],
+            format!("maniple-{component}-slots")
+        );
+    }
+}
+
+#[test]
+fn certificates_of_somebody_else_are_taken_for_both_sides_or_not_at_all() {
+    let given = |tls: Value| try_render(json!({"front": {"enabled": true, "tls": tls}}));
+    let objects = given(json!({"frontSecret": "f", "scalerSecret": "s"})).unwrap();
+    assert!(of_kind(&objects, &["Secret"]).is_empty());
+    for (component, name) in [("front", "f"), ("scaler", "s")] {
+        assert_eq!(
+            pod(&objects, component)["spec"]["volumes"][0]["secret"]["secretName"],
+            name
+        );
+    }
+    for (tls, named) in [
+        (json!({"frontSecret": "f"}), "front.tls.scalerSecret"),
+        (json!({"scalerSecret": "s"}), "front.tls.frontSecret"),
+    ] {
+        let error = given(tls).unwrap_err();
+        assert!(format!("{error:#}").contains(named), "{error:#}");
+    }
+}
+
+#[test]
+fn a_pod_that_stops_has_time_for_its_requests() {
+    let objects = render(json!({"front": {"enabled": true, "drainSeconds": 600}}));
+    let front = pod(&objects, "front");
+    assert_eq!(value(front, "MANIPLE_DRAIN_SECONDS"), "600");
+    let grace = front["spec"]["terminationGracePeriodSeconds"].as_u64();
+    assert!(grace.is_some_and(|s| s > 610), "{grace:?}");
+    let selector = &find(&objects, "Deployment", "maniple-front")["spec"]["selector"];
+    let budget = find(&objects, "PodDisruptionBudget", "maniple-front");
+    assert_eq!(
+        budget["spec"],
+        json!({"maxUnavailable": 1, "selector": selector})
+    );
+    // What tells its processes apart lives as long as the pod.
+    assert_eq!(value(front, "MANIPLE_STATE_DIRECTORY"), "/state");
+    assert!(front["spec"]["volumes"][1]["emptyDir"].is_object());
+}
