@@ -190,6 +190,21 @@ fn a_release_comes_changes_goes_and_comes_back_while_an_app_runs() -> Result<()>
         anyhow::ensure!(left.trim().is_empty(), "{left}");
         Ok(())
     })?;
+
+    // The scaler may write counts.
+    change(
+        &kubectl,
+        &json!({"functionAppConfig": {"scaleAndConcurrency": {"alwaysReady": [{"name": "http", "instanceCount": 2}]}}}),
+    )?;
+    until("a second instance to be ready", LIMIT, || {
+        let deployment = kubectl.get(&["-n", NAMESPACE, "deployment", &format!("{APP}-http")])?;
+        anyhow::ensure!(
+            deployment["status"]["readyReplicas"] == 2,
+            "{}",
+            deployment["status"]
+        );
+        Ok(())
+    })?;
     logs_tell_of_no_missing_right(&kubectl)
 }
 
