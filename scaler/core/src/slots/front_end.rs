@@ -283,12 +283,16 @@ impl FrontEnd {
                 due = due.max(Urgency::Batch);
             }
         }
-        for info in self.instances.values() {
-            let word = pool.word(info.uid);
-            if word.returned() > 0 {
-                let asked = self.groups.get(&info.group).is_some_and(|g| g.want > 0);
-                due = due.max(if asked { Urgency::Now } else { Urgency::Batch });
+        // Only what has a name in this session can be reported: the rest waits for one, or for the next Hello.
+        for uid in self.handles.values() {
+            if pool.word(*uid).returned() == 0 {
+                continue;
             }
+            let group = self.instances.get(uid).map(|info| &info.group);
+            let asked = group
+                .and_then(|group| self.groups.get(group))
+                .is_some_and(|g| g.want > 0);
+            due = due.max(if asked { Urgency::Now } else { Urgency::Batch });
         }
         due
     }
