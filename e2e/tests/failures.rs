@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use e2e::suite::apps::{App, queue_function};
-use e2e::suite::observe::{Counts, Group, condition};
+use e2e::suite::observe::{Counts, Group, condition, objects_of};
 use e2e::suite::records::Records;
 use e2e::suite::storage::fill;
 use e2e::suite::wait::{always, until};
@@ -26,7 +26,10 @@ async fn failures_one_after_the_other() -> Result<()> {
         .context("storage stopped")?;
     processes_are_killed_at_random()
         .await
-        .context("processes killed")
+        .context("processes killed")?;
+    an_app_is_deleted_while_keda_is_gone()
+        .await
+        .context("KEDA gone")
 }
 
 async fn storage_goes_and_comes_back() -> Result<()> {
@@ -120,6 +123,93 @@ async fn storage_goes_and_comes_back() -> Result<()> {
         )
         .await?;
     }
+    ns.remove().await
+}
+
+/// KEDA puts a finalizer on every ScaledObject; without KEDA somebody else has to let it go.
+async fn an_app_is_deleted_while_keda_is_gone() -> Result<()> {
+    let suite = Suite::connect().await?;
+    let ns = suite.namespace("orphan").await?;
+    App::new(
+        &suite,
+        &ns.name,
+        "shop",
+        &[queue_function("orders", "orphan")],
+        json!({}),
+    )?
+    .with(&["scaling"], json!({"driver": "Keda"}))
+    .apply(&suite)
+    .await?;
+    let kubectl = suite.connection.kubectl();
+    let finalizers = || async {
+        let list = kubectl.get(&["scaledobjects.keda.sh", "-n", &ns.name])?;
+        Ok(list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|o| o["metadata"]["finalizers"].is_array())
+            .count())
+    };
+    until("KEDA's finalizer", LIMIT, finalizers, |count| *count == 1).await?;
+    let scale = |replicas: &str| {
+        let replicas = format!("--replicas={replicas}");
+        kubectl
+            .run(&[
+                "scale",
+                "deployment",
+                "keda-operator",
+                "-n",
+                "keda",
+                &replicas,
+            ])
+            .map(drop)
+    };
+    scale("0")?;
+    let gone = async {
+        until(
+            "KEDA's pod to go",
+            LIMIT,
+            || async {
+                kubectl.run(&[
+                    "get",
+                    "pods",
+                    "-n",
+                    "keda",
+                    "-l",
+                    "app=keda-operator",
+                    "-o",
+                    "name",
+                ])
+            },
+            String::is_empty,
+        )
+        .await?;
+        kubectl.run(&[
+            "delete",
+            "functionapp",
+            "shop",
+            "-n",
+            &ns.name,
+            "--wait=false",
+        ])?;
+        until(
+            "everything of the app to go",
+            LIMIT * 2,
+            || async {
+                objects_of(
+                    &suite,
+                    &ns.name,
+                    "shop",
+                    "deployments,services,secrets,scaledobjects.keda.sh",
+                )
+            },
+            Vec::is_empty,
+        )
+        .await
+    }
+    .await;
+    scale("1")?;
+    gone?;
     ns.remove().await
 }
 
@@ -252,44 +342,38 @@ async fn processes_are_killed_at_random() -> Result<()> {
 }
 
 fn kill(suite: &Suite, victim: &str) -> Result<()> {
-    let cluster = suite.own_cluster()?;
     match victim {
         "apiserver" => {
+            let cluster = suite.own_cluster()?;
             cluster.kill("apiserver")?;
             cluster.start("apiserver")
         }
-        "keda-operator" => cluster.kill("keda-operator"),
-        container => {
-            // Deleting the pod instead of killing its process: the kubelet would wait longer after every kill.
-            let selector = format!("app.kubernetes.io/component={container}");
-            let pods = [
-                "get",
-                "pods",
-                "-n",
-                PLATFORM_NAMESPACE,
-                "-l",
-                &selector,
-                "-o",
-                "name",
-            ];
-            let text = suite.connection.kubectl().run(&pods)?;
-            let names: Vec<&str> = text.lines().collect();
-            let name = names
-                .get(fastrand::usize(..names.len().max(1)))
-                .context("no pod to kill")?;
-            suite
-                .connection
-                .kubectl()
-                .run(&[
-                    "delete",
-                    name,
-                    "-n",
-                    PLATFORM_NAMESPACE,
-                    "--grace-period=0",
-                    "--force",
-                    "--wait=false",
-                ])
-                .map(drop)
-        }
+        "keda-operator" => kill_pod(suite, "keda", "app=keda-operator"),
+        component => kill_pod(
+            suite,
+            PLATFORM_NAMESPACE,
+            &format!("app.kubernetes.io/component={component}"),
+        ),
     }
+}
+
+/// Removes one pod without any grace. Killing its process instead would make the kubelet wait longer after every kill.
+fn kill_pod(suite: &Suite, namespace: &str, selector: &str) -> Result<()> {
+    let kubectl = suite.connection.kubectl();
+    let text = kubectl.run(&["get", "pods", "-n", namespace, "-l", selector, "-o", "name"])?;
+    let names: Vec<&str> = text.lines().collect();
+    let name = names
+        .get(fastrand::usize(..names.len().max(1)))
+        .with_context(|| format!("no pod {selector} to kill"))?;
+    kubectl
+        .run(&[
+            "delete",
+            name,
+            "-n",
+            namespace,
+            "--grace-period=0",
+            "--force",
+            "--wait=false",
+        ])
+        .map(drop)
 }
