@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("maniple-runtime", &[]),
     ("maniple-sources", &["maniple-core"]),
     ("maniple-front", &["maniple-core"]),
+    ("maniple-slot-model", &["maniple-core"]),
     ("maniple-sim", &["maniple-core"]),
     ("maniple-operator", &["maniple-crds", "maniple-runtime"]),
     (
