@@ -3,16 +3,19 @@
 use crate::args::{ScalerArgs, SourceArgs};
 use crate::book::Book;
 use crate::clock::SystemClock;
-use crate::engine::{Engine, EngineInputs, EngineMetrics, EngineOutputs, StorageFeeds};
-use crate::grpc::GrpcServer;
+use crate::engine::{Engine, EngineInputs, EngineMetrics, EngineOutputs, SlotsLink, StorageFeeds};
+use crate::grpc::{GrpcServer, SlotsServer};
+use crate::index::apps::AppEvent;
 use crate::index::{ClusterReader, References, apps, watch};
 use crate::mirror::{MirrorService, follow};
 use crate::native::{ClusterWriter, Wishes};
+use crate::slots::{ClusterApi, PlanEvent, SlotsInputs, SlotsRole, SlotsService};
 use crate::status;
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
+use maniple_core::slots::data_role::Settings;
 use maniple_crds::{FunctionApp, names};
 use maniple_runtime::{
     ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, Stage,
@@ -32,6 +35,8 @@ use tonic::service::Routes;
 
 /// Events that wait between two parts.
 const QUEUE: usize = 1024;
+/// The pods of front ends, in the namespace of the Lease.
+const FRONT_END_LABELS: &str = "app.kubernetes.io/name=maniple,app.kubernetes.io/component=front";
 
 /// Runs the scaler until it is asked to stop.
 ///
@@ -44,6 +49,7 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
         .readiness
         .pending("first lists of functionapps and deployments");
     let grpc = GrpcServer::bind(&args.grpc).await?;
+    let slots = SlotsServer::bind(&args.slots).await?;
     let identity = args.identity(grpc.local_address()?.port());
     let status = TcpListener::bind(args.status_address)
         .await
@@ -84,7 +90,20 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
     let ours = format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY);
     watcher.spawn::<Deployment>(&work, "deployments", Some(ours), seen_workloads);
     let (refused, refused_receiver) = mpsc::channel(QUEUE);
-    let (planned, apps) = mpsc::channel(QUEUE);
+    let (planned, mut planned_receiver) = mpsc::channel(QUEUE);
+    let (apps_sender, apps) = mpsc::channel(QUEUE);
+    let (plans_sender, plans) = mpsc::unbounded_channel();
+    let counts_requests = slots.is_some();
+    spawn(&work, "plans", async move {
+        while let Some(event) = planned_receiver.recv().await {
+            if counts_requests {
+                let _ = plans_sender.send(plan_event(&event));
+            }
+            if apps_sender.send(event).await.is_err() {
+                return;
+            }
+        }
+    });
     let references = References::new(ClusterReader::new(client.clone()));
     let stop = work.token();
     spawn(&work, "index", async move {
@@ -106,9 +125,12 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
         move || leadership.is_leading()
     };
     let tell = move |outcome| drop(written_sender.send(outcome));
-    let writing = wishes
-        .clone()
-        .run(ClusterWriter::new(client), may_write, tell, work.token());
+    let writing = wishes.clone().run(
+        ClusterWriter::new(client.clone()),
+        may_write,
+        tell,
+        work.token(),
+    );
     spawn(&work, "native driver", writing);
 
     // The decisions of another replica, while that one leads.
@@ -133,11 +155,40 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
         mirror,
         written,
     };
-    let engine = Engine::new(
+    let mut engine = Engine::new(
         feeds(&args.sources, &runtime)?,
         Arc::new(SystemClock::default()),
         out,
     );
+    if let Some(slots) = slots {
+        let (streams_sender, streams) = mpsc::unbounded_channel();
+        let (wanted_sender, wanted) = mpsc::unbounded_channel();
+        let (demand_sender, demand) = mpsc::unbounded_channel();
+        engine = engine.with_slots(SlotsLink {
+            demand,
+            wanted: wanted_sender,
+        });
+        let cluster = ClusterApi::new(
+            client,
+            args.namespace.clone(),
+            &args.lease_namespace,
+            &args.lease_name,
+            FRONT_END_LABELS,
+        );
+        let domain = &args.slots.domain;
+        let role = SlotsRole::new(cluster, Settings::default(), domain, demand_sender);
+        let inputs = SlotsInputs {
+            streams,
+            plans,
+            wanted,
+            leadership: leadership.watch(),
+        };
+        let stop = work.token();
+        work.spawn("slots", async move { role.run(inputs, stop).await });
+        let service = SlotsService::new(streams_sender, answers.token());
+        let routes = Routes::new(service.into_server());
+        answers.spawn("slots server", slots.serve(routes, answers.token()));
+    }
     spawn(&work, "engine", engine.run(inputs, work.token()));
 
     // Answers.
@@ -172,6 +223,14 @@ fn spawn(stage: &Stage, name: &'static str, task: impl Future<Output = ()> + Sen
         task.await;
         Ok::<(), Infallible>(())
     });
+}
+
+fn plan_event(event: &AppEvent) -> PlanEvent {
+    match event {
+        AppEvent::Planned(key, plan) => PlanEvent::Planned(key.clone(), Arc::clone(plan)),
+        AppEvent::Gone(key) => PlanEvent::Gone(key.clone()),
+        AppEvent::Listed => PlanEvent::Listed,
+    }
 }
 
 fn feeds(args: &SourceArgs, runtime: &Runtime) -> anyhow::Result<StorageFeeds> {

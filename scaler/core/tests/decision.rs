@@ -425,7 +425,9 @@ fn a_timer_without_status_holds_or_stays() {
 fn triggers_without_a_source_keep_one() {
     for (kind, reason, words) in [
         (
-            SourceKind::Http,
+            SourceKind::Http {
+                concurrency: NonZeroU32::MIN,
+            },
             Reason::Http,
             "requests are not counted yet",
         ),
@@ -442,6 +444,54 @@ fn triggers_without_a_source_keep_one() {
         assert_eq!(outcome(&decision), (Some(1), reason));
         assert!(decision.message.contains(words), "{}", decision.message);
     }
+}
+
+#[test]
+fn requests_are_divided_exactly_and_only_complete_peaks_let_instances_go() {
+    let spec = group(vec![source(
+        "h",
+        SourceKind::Http {
+            concurrency: NonZeroU32::new(4).unwrap(),
+        },
+    )]);
+    // Present count, requests now, peak, every front end heard, expected.
+    let cases = [
+        (0, 0, 0, true, 0),
+        (0, 1, 1, true, 1),
+        (1, 4, 4, true, 1),
+        (1, 5, 5, true, 2),
+        (2, 17, 5, true, 5),
+        (5, 3, 9, true, 3),
+        (5, 3, 400, true, 5),
+        (5, 3, 3, true, 1),
+        (5, 3, 3, false, 5),
+        (5, 21, 3, false, 6),
+        (0, 1, 1, false, 1),
+    ];
+    for (present, current, peak, complete, expected) in cases {
+        let reading = SourceReading::Demand {
+            current,
+            peak,
+            complete,
+        };
+        let observed = seen(Some(present), &[("h", reading)]);
+        let (decision, _) = decide(&spec, &observed, &known(present), at(0));
+        let case = (present, current, peak, complete);
+        assert_eq!(
+            decision.desired,
+            Some(expected),
+            "{case:?} {}",
+            decision.message
+        );
+    }
+    let unknown = SourceReading::Unknown {
+        error: "no epoch yet".to_owned(),
+        since: at(0).wall,
+        last_good: None,
+    };
+    let observed = seen(Some(5), &[("h", unknown)]);
+    let (decision, _) = decide(&spec, &observed, &known(5), at(0));
+    assert_eq!(outcome(&decision), (Some(5), Reason::HoldUnknown));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::starts::Starts;
 use super::timer::Around;
 use crate::index::{GroupPlan, Workload};
 use maniple_core::decision::{
-    Decision, GroupObservation, GroupSpec, GroupState, Now, Reason, SourceKind, SourceResult,
-    decide,
+    Decision, GroupObservation, GroupSpec, GroupState, Now, Reason, SourceKind, SourceReading,
+    SourceResult, decide,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,7 @@ impl Group {
     pub(super) fn compute(
         &mut self,
         workload: Option<&Workload>,
+        demand: Option<&SourceReading>,
         now: Now,
         metrics: &EngineMetrics,
     ) -> Outcome {
@@ -111,7 +112,11 @@ impl Group {
         for (index, input) in self.inputs.iter_mut().enumerate() {
             let source = &plan.spec.sources[index];
             let said = input.read(&source.kind, around, metrics);
-            observed.readings.insert(source.key.clone(), said.reading);
+            let reading = match (&source.kind, demand) {
+                (SourceKind::Http { .. }, Some(demand)) => demand.clone(),
+                _ => said.reading,
+            };
+            observed.readings.insert(source.key.clone(), reading);
             if let Some(target) = said.target {
                 let spec = learned.get_or_insert_with(|| plan.spec.clone());
                 spec.sources[index].kind = SourceKind::StorageQueue { target };

@@ -66,6 +66,7 @@ impl Engine {
             self.by_workload.remove(&group.plan.workload);
             self.out.wishes.withdraw(&group.plan.workload);
         }
+        self.forget_demand(key);
         self.dirty.remove(key);
         self.wakes.set(key, None);
         self.out.book.remove(key);

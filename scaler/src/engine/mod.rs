@@ -4,6 +4,7 @@
 mod feed;
 mod forward;
 mod group;
+mod http;
 mod input;
 mod intake;
 mod metrics;
@@ -18,8 +19,10 @@ use crate::index::apps::AppEvent;
 use crate::index::{AppKey, Driver, GroupKey, Seen, Workload, WorkloadKey};
 use crate::mirror::MirrorMessage;
 use crate::native::{Wishes, Written};
+use crate::slots::{DemandEvent, PodCounts, Wanted};
 use forward::Forwarder;
 use group::Group;
+use http::Http;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use maniple_core::decision::{Decision, Now, Reason};
@@ -59,6 +62,14 @@ pub struct EngineInputs {
     pub written: mpsc::UnboundedReceiver<Written>,
 }
 
+/// Between the engine and the data role of the same process.
+pub struct SlotsLink {
+    /// What the data role counts.
+    pub demand: mpsc::UnboundedReceiver<DemandEvent>,
+    /// What was decided about groups whose count is written here.
+    pub wanted: mpsc::UnboundedSender<Wanted>,
+}
+
 /// What the engine acts on.
 pub struct EngineOutputs {
     /// Where decisions are written.
@@ -89,6 +100,7 @@ pub struct Engine {
     dirty_sender: mpsc::Sender<GroupKey>,
     dirty_receiver: Option<mpsc::Receiver<GroupKey>>,
     wakes: Wakes,
+    http: Http,
     /// Wall clock minus the other clock, when they were last compared.
     offset: Timestamp,
     swept: Duration,
@@ -114,8 +126,16 @@ impl Engine {
             dirty_sender,
             dirty_receiver: Some(dirty_receiver),
             wakes: Wakes::default(),
+            http: Http::default(),
             swept: Duration::ZERO,
         }
+    }
+
+    /// Requests are counted by a data role.
+    #[must_use]
+    pub fn with_slots(mut self, link: SlotsLink) -> Self {
+        self.http = Http::new(link);
+        self
     }
 
     /// Decides until `stop` is cancelled.
@@ -142,6 +162,13 @@ impl Engine {
                     drain(&mut dirty, |key| {
                         self.dirty.insert(key);
                     });
+                }
+                Some(event) = self.http.recv() => {
+                    self.demand(event);
+                    for _ in 0..BATCH {
+                        let Some(event) = self.http.try_recv() else { break };
+                        self.demand(event);
+                    }
                 }
                 Some(written) = inputs.written.recv() => self.wrote(&written),
                 Some(message) = inputs.mirror.recv() => self.mirror(message),
@@ -258,7 +285,9 @@ impl Engine {
             return;
         };
         let workload = self.workloads.get(&group.plan.workload);
-        let outcome = group.compute(workload, self.clock.now(), &self.out.metrics);
+        let now = self.clock.now();
+        let demand = self.http.reading(key, now.wall);
+        let outcome = group.compute(workload, demand.as_ref(), now, &self.out.metrics);
         let Some(decision) = &group.decision else {
             return;
         };
@@ -282,7 +311,15 @@ impl Engine {
             observed: workload.map(|workload| workload.replicas),
         };
         self.out.book.write(key, entry);
-        match wish(decision, workload) {
+        let wish = match self.http.pods(&group.plan) {
+            Some(pods) => {
+                let ours = workload.is_some_and(|w| w.driver == Some(Driver::Native));
+                self.http.want(key, decision.desired.filter(|_| ours));
+                slots_wish(decision, workload, pods, group.plan.spec.cap())
+            }
+            None => wish(decision, workload),
+        };
+        match wish {
             Some(replicas) => self.out.wishes.want(&group.plan.workload, replicas),
             None => self.out.wishes.withdraw(&group.plan.workload),
         }
@@ -310,6 +347,23 @@ fn wish(decision: &Decision, workload: Option<&Workload>) -> Option<u32> {
         // Kept because something is unknown: never a reason to take instances away.
         Reason::HoldUnknown => (desired > workload.replicas).then_some(desired),
         _ => (desired != workload.replicas).then_some(desired),
+    }
+}
+
+/// The same for a group whose instances leave by their slots: down only for those that are empty.
+fn slots_wish(
+    decision: &Decision,
+    workload: Option<&Workload>,
+    pods: PodCounts,
+    cap: u32,
+) -> Option<u32> {
+    let workload = workload.filter(|w| w.driver == Some(Driver::Native) && !w.deleting)?;
+    let desired = decision.desired?;
+    let replicas = pods.replicas(desired, workload.replicas, cap)?;
+    match decision.reason {
+        Reason::Paused | Reason::Unknown => None,
+        Reason::HoldUnknown => (replicas > workload.replicas).then_some(replicas),
+        _ => Some(replicas),
     }
 }
 

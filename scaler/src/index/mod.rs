@@ -13,7 +13,8 @@ mod workload;
 
 pub use key::{AppKey, GroupKey};
 pub use plan::{
-    AppPlan, GroupPlan, InputPlan, Problem, QueuePlan, SnapshotPlan, TimerPlan, TimerStatusPlan,
+    AppPlan, GroupPlan, HttpPlan, InputPlan, Problem, QueuePlan, SnapshotPlan, TimerPlan,
+    TimerStatusPlan,
 };
 pub use references::{ClusterReader, Kind, ReadError, Reader, References, Values};
 pub use settings::{MissingSetting, ResolvedSettings};

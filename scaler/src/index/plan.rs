@@ -8,6 +8,7 @@ use maniple_core::timer::Timer;
 use maniple_sources::storage::Account;
 use maniple_sources::storage_queue::QueueTarget;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The groups of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,31 @@ pub struct GroupPlan {
     pub spec: GroupSpec,
     /// How each source of `spec` is read; same order, same length.
     pub inputs: Vec<InputPlan>,
+    /// How requests reach it, for the group of HTTP functions.
+    pub http: Option<HttpPlan>,
+}
+
+/// How requests reach a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPlan {
+    /// Requests that one instance gets at a time.
+    pub concurrency: u16,
+    /// Port on which an instance listens.
+    pub port: u16,
+    /// Own host names, in lower case; the default one comes beside them.
+    pub hosts: Vec<String>,
+    /// Path prefixes on the own hosts; all paths when empty.
+    pub path_prefixes: Vec<String>,
+    /// Longest time from the request to the end of its response.
+    pub request_timeout: Duration,
+    /// Longest time that an instance works on a request that nobody waits for any more; none when unbounded.
+    pub function_timeout: Option<Duration>,
+    /// Requests that may wait at one front end.
+    pub room: u32,
+    /// How long one may wait.
+    pub patience: Duration,
+    /// Whether the host has an administration that must not be reached from outside.
+    pub administered: bool,
 }
 
 /// How one source is read.

@@ -2,7 +2,8 @@
 
 use super::key::{AppKey, GroupKey};
 use super::plan::{
-    AppPlan, GroupPlan, InputPlan, Problem, QueuePlan, SnapshotPlan, TimerPlan, TimerStatusPlan,
+    AppPlan, GroupPlan, HttpPlan, InputPlan, Problem, QueuePlan, SnapshotPlan, TimerPlan,
+    TimerStatusPlan,
 };
 use super::settings::{MissingSetting, ResolvedSettings};
 use super::workload::WorkloadKey;
@@ -11,7 +12,7 @@ use maniple_core::decision::{GroupSpec, SourceKind, SourceSpec};
 use maniple_core::host_config::HostConfig;
 use maniple_core::names::{NameError, Settings as Names, resolve};
 use maniple_core::queue::{QueueOptions, processors};
-use maniple_core::timer::{Timer, TimerError};
+use maniple_core::timer::{TICKS_PER_SECOND, Timer, TimerError, parse_timespan};
 use maniple_crds::function_app::{
     Binding, Function, FunctionAppSpec, Host, ScalingMode, ZoneRedundancy,
 };
@@ -26,6 +27,9 @@ use std::time::Duration;
 
 /// Always-ready instances of every group of a zone-redundant app (Azure docs, "Reliability in Azure Functions").
 const ZONE_REDUNDANT_FLOOR: u32 = 2;
+
+/// Function timeout of Flex Consumption when host.json sets none (Azure docs, "Function app timeout duration").
+const FUNCTION_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Why an app has no plan at all. The operator shows the same.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,6 +157,31 @@ impl<'a> App<'a> {
                 sources,
             },
             inputs,
+            http: (group.name == GroupName::Http).then(|| self.http()),
+        }
+    }
+
+    fn http(&self) -> HttpPlan {
+        let http = &self.spec.http;
+        let seconds = |n: i32| Duration::from_secs(count(n).into());
+        let request_timeout = seconds(http.request_timeout_seconds);
+        let administered = self.spec.host == Host::AzureFunctions;
+        let function_timeout = match self.spec.host_config.function_timeout.as_deref() {
+            Some(text) if administered => function_timeout(text),
+            None if administered => Some(FUNCTION_TIMEOUT),
+            // The limit of the front end is the only one that is known.
+            _ => Some(request_timeout),
+        };
+        HttpPlan {
+            concurrency: small(self.spec.function_app_config.http_concurrency()).max(1),
+            port: small(self.spec.port),
+            hosts: http.hosts.clone(),
+            path_prefixes: http.path_prefixes.clone(),
+            request_timeout,
+            function_timeout,
+            room: count(http.waiting_room.max_requests),
+            patience: seconds(http.waiting_room.max_seconds),
+            administered,
         }
     }
 
@@ -173,7 +202,9 @@ impl<'a> App<'a> {
     ) -> (SourceKind, InputPlan) {
         let trigger = binding.kind();
         if *group == GroupName::Http {
-            return (SourceKind::Http, InputPlan::Nothing);
+            let concurrency = self.spec.function_app_config.http_concurrency();
+            let concurrency = NonZeroU32::new(count(concurrency)).unwrap_or(NonZeroU32::MIN);
+            return (SourceKind::Http { concurrency }, InputPlan::Nothing);
         }
         if trigger.eq_ignore_ascii_case("queueTrigger") {
             return self.queue(function, binding);
@@ -350,6 +381,20 @@ fn connection_problem(error: &ConnectionError) -> Problem {
 /// A count of the spec. The API server keeps it from being negative.
 fn count(n: i32) -> u32 {
     u32::try_from(n).unwrap_or(0)
+}
+
+/// A port or a concurrency. The API server keeps both in range.
+fn small(n: i32) -> u16 {
+    u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+/// `functionTimeout` of host.json; none when unbounded. What cannot be read is unbounded: the safe side for requests that may
+/// still run.
+fn function_timeout(text: &str) -> Option<Duration> {
+    let ticks = u64::try_from(parse_timespan(text)?).ok()?;
+    Some(Duration::from_secs(
+        ticks.div_ceil(TICKS_PER_SECOND.unsigned_abs()),
+    ))
 }
 
 /// A flag in function.json; the host also takes the words as text.

@@ -1,5 +1,6 @@
 //! The decision itself.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,9 +32,9 @@ pub fn decide(
     previous: &GroupState,
     now: Now,
 ) -> (Decision, GroupState) {
-    let sources = Sources::look(spec, observed, now.wall);
     // What the group has, as far as it is known. Nothing below this is safe while a source is unknown.
     let present = previous.desired.max(observed.replicas);
+    let sources = Sources::look(spec, observed, present, now.wall);
     let mut state = *previous;
     let mut wake = sources.wake();
 
@@ -168,7 +169,12 @@ fn no_count(words: &str) -> String {
 }
 
 impl Sources {
-    fn look(spec: &GroupSpec, observed: &GroupObservation, wall: Timestamp) -> Self {
+    fn look(
+        spec: &GroupSpec,
+        observed: &GroupObservation,
+        present: Option<u32>,
+        wall: Timestamp,
+    ) -> Self {
         let looks = spec
             .sources
             .iter()
@@ -177,7 +183,7 @@ impl Sources {
                     .readings
                     .get(&source.key)
                     .unwrap_or(&SourceReading::NotRead);
-                Look::at(source, reading, spec.reading_max_age, wall)
+                Look::at(source, reading, spec.reading_max_age, present, wall)
             })
             .collect();
         Self { looks }
@@ -220,6 +226,7 @@ impl Look {
         source: &SourceSpec,
         reading: &SourceReading,
         max_age: Duration,
+        present: Option<u32>,
         wall: Timestamp,
     ) -> Self {
         let mut look = Self {
@@ -236,7 +243,18 @@ impl Look {
             reason: Reason::Backlog,
         };
         match (&source.kind, reading) {
-            (SourceKind::Http, _) => {
+            (
+                SourceKind::Http { concurrency },
+                SourceReading::Demand {
+                    current,
+                    peak,
+                    complete,
+                },
+            ) => {
+                look.reason = Reason::Http;
+                look.demand(*concurrency, *current, *peak, *complete, present);
+            }
+            (SourceKind::Http { .. }, SourceReading::NotRead) => {
                 look.reason = Reason::Http;
                 look.keeps_one("requests are not counted yet, one instance is kept");
             }
@@ -282,7 +300,12 @@ impl Look {
             (_, SourceReading::NotRead) => {
                 look.result.error = Some("not read yet".to_owned());
             }
-            (kind, SourceReading::Timer(_) | SourceReading::Backlog { .. }) => {
+            (
+                kind,
+                SourceReading::Timer(_)
+                | SourceReading::Backlog { .. }
+                | SourceReading::Demand { .. },
+            ) => {
                 look.result.error = Some(format!(
                     "the reading does not belong to a {}",
                     kind.trigger()
@@ -296,6 +319,34 @@ impl Look {
             look.result.note = Some(format!("wants {wants}, limited to {cap} for this function"));
         }
         look
+    }
+
+    /// Exact for scale-out; scale-in goes down to the peak only, and not at all while a front end is silent.
+    fn demand(
+        &mut self,
+        concurrency: NonZeroU32,
+        current: u64,
+        peak: u64,
+        complete: bool,
+        present: Option<u32>,
+    ) {
+        self.result.backlog = Some(current);
+        self.result.target = Some(concurrency.get());
+        let now = instances(current, concurrency);
+        let kept = if complete {
+            instances(peak, concurrency)
+        } else {
+            u32::MAX
+        };
+        let held = present.unwrap_or(0).min(kept);
+        if held > now {
+            self.result.note = Some(if complete {
+                format!("{peak} requests lately")
+            } else {
+                "a front end is silent, nothing is taken away".to_owned()
+            });
+        }
+        self.result.wants = Some(now.max(held));
     }
 
     fn keeps_one(&mut self, note: &str) {
@@ -359,6 +410,12 @@ impl Look {
             return format!("{name}: {error}");
         }
         let detail = match (backlog, target, note) {
+            (Some(backlog), Some(target), Some(note)) if self.reason == Reason::Http => {
+                format!(": {backlog} requests, {target} at a time per instance, {note}")
+            }
+            (Some(backlog), Some(target), _) if self.reason == Reason::Http => {
+                format!(": {backlog} requests, {target} at a time per instance")
+            }
             (Some(backlog), Some(target), _) => {
                 format!(": backlog {backlog}, target {target} per instance")
             }

@@ -103,7 +103,10 @@ pub enum SourceKind {
     /// A timer.
     Timer,
     /// HTTP. While nothing counts requests, one instance is kept.
-    Http,
+    Http {
+        /// Requests that one instance gets at a time.
+        concurrency: NonZeroU32,
+    },
     /// A trigger type without a source. One instance is kept, so that the function works.
     Unsupported {
         /// The type as declared, like `serviceBusTrigger`.
@@ -117,7 +120,7 @@ impl SourceKind {
         match self {
             Self::StorageQueue { .. } => "queueTrigger",
             Self::Timer => "timerTrigger",
-            Self::Http => "httpTrigger",
+            Self::Http { .. } => "httpTrigger",
             Self::Unsupported { trigger } => trigger,
         }
     }
@@ -145,6 +148,15 @@ pub enum SourceReading {
         at: Timestamp,
         /// What is special about it.
         note: Option<String>,
+    },
+    /// Requests that run and wait.
+    Demand {
+        /// Now. Scale-out follows it.
+        current: u64,
+        /// The most within the time that scale-in looks back on; never below `current` in its effect.
+        peak: u64,
+        /// Whether every front end is heard. While one is silent nothing is taken away.
+        complete: bool,
     },
     /// It cannot be read.
     Unknown {

@@ -59,7 +59,7 @@ pub enum Reason {
     Backlog,
     /// A timer is due, needs its first start, or can only run while an instance is up.
     Timer,
-    /// HTTP functions keep an instance while requests are not counted.
+    /// Requests run or wait; or HTTP functions keep an instance while requests are not counted.
     Http,
     /// A trigger type without a source keeps an instance.
     Unsupported,

@@ -111,7 +111,7 @@ fn groups_floors_and_caps() {
             .spec
             .sources
             .iter()
-            .all(|s| s.kind == SourceKind::Http)
+            .all(|s| matches!(s.kind, SourceKind::Http { .. }))
     );
 
     let mut zones = value;
@@ -121,6 +121,34 @@ fn groups_floors_and_caps() {
         .map(|g| g.spec.always_ready)
         .collect();
     assert_eq!(floors, [2, 2, 3]);
+}
+
+#[test]
+fn how_requests_reach_a_group_is_declared_or_known_of_the_plan() {
+    let app = |extra: Value| {
+        let mut value = json!({
+            "functions": [function("Web", json!({"type": "httpTrigger"}))],
+            "port": 8080,
+            "http": {"hosts": ["shop.example"], "pathPrefixes": ["/api"], "requestTimeoutSeconds": 10},
+        });
+        for (field, part) in extra.as_object().unwrap() {
+            value[field] = part.clone();
+        }
+        plan(value, &settings(&[]))[0].http.clone().unwrap()
+    };
+    let http = app(json!({}));
+    assert_eq!((http.concurrency, http.port), (16, 8080));
+    assert_eq!(http.hosts, ["shop.example"]);
+    assert_eq!(http.path_prefixes, ["/api"]);
+    assert_eq!(http.function_timeout, Some(Duration::from_mins(30)));
+    assert!(http.administered);
+    let limit = |text: &str| app(json!({"hostConfig": {"functionTimeout": text}})).function_timeout;
+    assert_eq!(limit("00:05:00"), Some(Duration::from_mins(5)));
+    assert_eq!(limit("-1"), None);
+    let plain = app(json!({"host": "Plain"}));
+    assert_eq!(plain.function_timeout, Some(Duration::from_secs(10)));
+    assert!(!plain.administered);
+    assert!(plan(queue(json!({})), &settings(&[]))[0].http.is_none());
 }
 
 #[test]
