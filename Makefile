@@ -20,10 +20,11 @@ demo: cluster-up platform ## The main job, live: an app goes from zero to N inst
 	$(E2E) demo
 
 .PHONY: test
-test: check deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
+test: lint unit deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
 
 .PHONY: check
-check: lint unit ## The fast loop: format, lints, pure tests
+check: lint ## The fast loop: format, lints, pure tests; under a minute when little changed
+	cargo test --workspace --quiet --lib --bins
 
 .PHONY: lint
 lint:
@@ -31,7 +32,7 @@ lint:
 	cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
 
 .PHONY: unit
-unit: ## Tests that need no cluster
+unit: ## Every test that needs no cluster: also real storage emulators, and the model of the slot protocol
 	cargo test --workspace --quiet
 
 .PHONY: vectors
