@@ -51,8 +51,12 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
-/// The decoder quotes text that it did not expect as `string "..."`.
+/// The decoder quotes text that it did not expect as `string "..."`, and ends with a place in a text that nobody has: it
+/// would change with every write of the object, also with one that shows this message.
 fn without_values(message: &str) -> String {
+    let message = message
+        .rfind(" at line ")
+        .map_or(message, |end| &message[..end]);
     let mut text = match message.split_once("string \"") {
         Some((before, rest)) => {
             let after = rest.rfind('"').map_or("", |end| &rest[end + 1..]);
@@ -155,12 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_says_where_but_holds_no_text_of_the_object() {
+    fn the_reason_says_what_but_holds_no_text_of_the_object() {
         let text = object("bad", r#""data": "a \"secret\" thing""#);
         let guarded: Guarded<ConfigMap> = serde_json::from_str(&text).unwrap();
         let message = guarded.0.unwrap_err().message;
         assert!(!message.contains("secret"), "{message}");
-        assert!(message.contains("line 1"), "{message}");
+        assert!(message.starts_with("invalid type: string"), "{message}");
+        assert!(!message.contains("line"), "{message}");
         let good: Guarded<Pod> = serde_json::from_str(r#"{"metadata": {"name": "p"}}"#).unwrap();
         assert_eq!(good.0.unwrap().metadata.name.as_deref(), Some("p"));
     }

@@ -53,7 +53,7 @@ async fn run_once(app: &FunctionApp, ctx: &Context) -> Result<Action, Error> {
     let now = jiff::Timestamp::now();
     let mut notes = Vec::new();
     let mut failure = None;
-    let status = match validate::validate(app, &references) {
+    let (status, unready) = match validate::validate(app, &references) {
         Ok(valid) => {
             let objects = build::build(app, &valid, &references, &ctx.platform)
                 .ok_or(Error::NotFromServer)?;
@@ -64,7 +64,7 @@ async fn run_once(app: &FunctionApp, ctx: &Context) -> Result<Action, Error> {
             let seen = observe::observe(app, &valid.groups, templates, key, ctx).await?;
             let status = status::applied(app, &valid.groups, &applied, &seen, now);
             failure = applied.failures.drain(..).next().map(|f| f.error);
-            status
+            (status, seen.is_unready())
         }
         Err(problems) => {
             let driver = |group: &GroupName| {
@@ -75,7 +75,8 @@ async fn run_once(app: &FunctionApp, ctx: &Context) -> Result<Action, Error> {
             let groups = validate::running(app, driver);
             let key = &references.host_key;
             let seen = observe::observe(app, &groups, BTreeMap::new(), key, ctx).await?;
-            status::refused(app, &groups, &problems, &seen, now)
+            let status = status::refused(app, &groups, &problems, &seen, now);
+            (status, seen.is_unready())
         }
     };
     notes.extend(events::of_conditions(app, &status));
@@ -84,7 +85,7 @@ async fn run_once(app: &FunctionApp, ctx: &Context) -> Result<Action, Error> {
     if let Some(error) = failure {
         return Err(error);
     }
-    let again = jitter(if is_busy(&status) {
+    let again = jitter(if unready || is_busy(&status) {
         BUSY_AGAIN
     } else {
         REST_AGAIN

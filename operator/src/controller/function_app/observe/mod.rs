@@ -40,6 +40,17 @@ pub(super) struct Observations {
     pub scaler: Result<AppReport, ScalerError>,
 }
 
+impl Observations {
+    /// True while an instance is missing or not ready.
+    pub(super) fn is_unready(&self) -> bool {
+        self.deployments.values().any(|deployment| {
+            let wanted = deployment.spec.as_ref().and_then(|s| s.replicas);
+            let (all, ready) = counts(deployment);
+            ready < all.max(wanted.unwrap_or(0))
+        })
+    }
+}
+
 /// Looks at the groups. `templates` are the versions of the pods that were just applied; without them those that run count.
 pub(super) async fn observe(
     app: &FunctionApp,
@@ -79,12 +90,8 @@ pub(super) async fn observe(
         Host::Plain => &[],
     };
     let due = probe::due(app, asked, &seen, ctx);
-    let unready = seen.deployments.values().any(|d| {
-        let (all, ready) = counts(d);
-        ready < all
-    });
     // Pods are listed only when there is something to learn from them.
-    let pods = if unready || !due.is_empty() {
+    let pods = if seen.is_unready() || !due.is_empty() {
         pods(ctx, &namespace, &name).await?
     } else {
         Vec::new()
