@@ -13,12 +13,12 @@ use crate::slots::{ClusterApi, PlanEvent, SlotsInputs, SlotsRole, SlotsService};
 use crate::status;
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use maniple_core::slots::data_role::Settings;
 use maniple_crds::{FunctionApp, names};
 use maniple_runtime::{
-    ClientProfile, Component, Leadership, LeaseSettings, Router, Runtime, Stage,
+    ClientProfile, Component, Guarded, Leadership, LeaseSettings, Router, Runtime, Stage,
 };
 use maniple_sources::cadence::CadenceOptions;
 use maniple_sources::metrics::SourceMetrics;
@@ -305,7 +305,7 @@ impl Watcher {
             + 'static,
     {
         let client = self.client.clone();
-        let api: Api<DeserializeGuard<K>> = match &self.namespace {
+        let api: Api<Guarded<K>> = match &self.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };

@@ -5,10 +5,10 @@
 use futures::StreamExt;
 use kube::Resource;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
+use maniple_runtime::Guarded;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -77,20 +77,20 @@ impl Backoff for Retry {
 }
 
 /// Turns watcher events into [`Seen`], in order. Deletions that happened while nobody watched are found by comparing lists.
-fn step<K: Resource>(names: &mut Names, event: Event<DeserializeGuard<K>>, out: &mut Vec<Seen<K>>) {
-    let id = |guard: &DeserializeGuard<K>| {
+fn step<K: Resource>(names: &mut Names, event: Event<Guarded<K>>, out: &mut Vec<Seen<K>>) {
+    let id = |guard: &Guarded<K>| {
         let meta = guard.meta();
         (
             meta.namespace.clone().unwrap_or_default(),
             meta.name.clone().unwrap_or_default(),
         )
     };
-    let seen = |guard: DeserializeGuard<K>, (namespace, name)| match guard.0 {
+    let seen = |guard: Guarded<K>, (namespace, name)| match guard.0 {
         Ok(object) => Seen::Object(Box::new(object)),
         Err(invalid) => Seen::Unreadable {
             namespace,
             name,
-            error: invalid.error,
+            error: invalid.message,
         },
     };
     match event {
@@ -127,7 +127,7 @@ fn step<K: Resource>(names: &mut Names, event: Event<DeserializeGuard<K>>, out: 
 /// what was seen stays in force.
 pub async fn watch<K>(
     kind: &'static str,
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     labels: Option<String>,
     events: mpsc::Sender<Seen<K>>,
     on_error: impl Fn(&watcher::Error) + Send,
@@ -175,11 +175,14 @@ mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 
-    fn object(name: &str) -> DeserializeGuard<ConfigMap> {
-        serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": name}})).unwrap()
+    fn object(name: &str) -> Guarded<ConfigMap> {
+        Guarded(Ok(serde_json::from_value(
+            json!({"metadata": {"namespace": "ns", "name": name}}),
+        )
+        .unwrap()))
     }
 
-    fn run(names: &mut Names, events: Vec<Event<DeserializeGuard<ConfigMap>>>) -> Vec<String> {
+    fn run(names: &mut Names, events: Vec<Event<Guarded<ConfigMap>>>) -> Vec<String> {
         let mut out = Vec::new();
         for event in events {
             step(names, event, &mut out);
@@ -228,10 +231,8 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_read_keeps_its_name() {
-        let guard = serde_json::from_value(
-            json!({"metadata": {"namespace": "ns", "name": "bad"}, "data": "text"}),
-        )
-        .unwrap();
+        let text = json!({"metadata": {"namespace": "ns", "name": "bad"}, "data": "text"});
+        let guard = serde_json::from_str(&text.to_string()).unwrap();
         assert_eq!(
             run(&mut Names::default(), vec![Event::Apply(guard)]),
             ["?bad"]
