@@ -26,3 +26,6 @@ pub use record::{Member, Record, RecordStore, StoreError, TermOver};
 pub use role::{PlanEvent, SlotsError, SlotsInputs, SlotsRole, Wanted};
 pub use service::{ConnectionId, SlotsService, StreamEvent};
 pub use view::{DemandEvent, GroupView, PodCounts, RoleView};
+
+#[cfg(test)]
+mod tests;
