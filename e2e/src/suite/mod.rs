@@ -2,6 +2,7 @@
 //! to wait for.
 
 pub mod apps;
+pub mod http;
 pub mod observe;
 pub mod records;
 pub mod storage;
