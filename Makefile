@@ -16,7 +16,8 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: demo
-demo: cluster-up platform ## The main job, live: an app goes from zero to N instances and back on a real local cluster
+demo: cluster-up ## The main job, live: apps go from zero to N instances and back on a real local cluster
+	$(E2E) platform install --front
 	$(E2E) demo
 
 .PHONY: test

@@ -1,5 +1,7 @@
 //! `make demo`: an app with a queue function and a timer function goes from zero to N instances and back.
 
+mod http;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -115,8 +117,11 @@ async fn scenes(suite: &Suite, namespace: &TestNamespace) -> Result<String> {
 
     println!("3. The timer: no instance runs until just before it is due.");
     let run = next_timer_run(&tick, &mut records).await?;
+    let http = http::run(suite, namespace)
+        .await?
+        .map_or_else(String::new, |line| format!("\n{line}"));
     Ok(format!(
-        "  queue: {MESSAGES} messages -> at most {most} instances asked for -> all done after {:.1} s -> zero after {:.1} s\n  timer: {run}",
+        "  queue: {MESSAGES} messages -> at most {most} instances asked for -> all done after {:.1} s -> zero after {:.1} s\n  timer: {run}{http}",
         done.as_secs_f64(),
         zero.as_secs_f64(),
     ))

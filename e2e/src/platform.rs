@@ -37,6 +37,9 @@ enum PlatformCommand {
         /// Optimised programs, as users run them. Takes minutes to build.
         #[arg(long)]
         release: bool,
+        /// With the front end, so that HTTP groups scale on requests.
+        #[arg(long)]
+        front: bool,
     },
     /// Uninstalls the chart. FunctionApps and their instances stay.
     Uninstall,
@@ -57,7 +60,7 @@ enum PlatformCommand {
 /// When a build, an import or the installation fails.
 pub fn run(args: &PlatformArgs) -> Result<()> {
     match &args.command {
-        PlatformCommand::Install { release } => install(*release),
+        PlatformCommand::Install { release, front } => install(*release, *front),
         PlatformCommand::Uninstall => {
             let connection = Cluster::connect()?;
             println!(
@@ -76,7 +79,7 @@ pub fn run(args: &PlatformArgs) -> Result<()> {
     }
 }
 
-fn install(release: bool) -> Result<()> {
+fn install(release: bool, front: bool) -> Result<()> {
     let connection = Cluster::connect()?;
     let started = Instant::now();
     build(release)?;
@@ -108,7 +111,7 @@ fn install(release: bool) -> Result<()> {
         PLATFORM_RELEASE,
         PLATFORM_NAMESPACE,
         &helm::chart(),
-        &values(repository, tag),
+        &values(repository, tag, front),
     )?;
     println!(
         "maniple runs in namespace {PLATFORM_NAMESPACE}, installed in {:.1} s",
@@ -118,10 +121,11 @@ fn install(release: bool) -> Result<()> {
 }
 
 /// Values of the installation in a cluster of one small node.
-fn values(repository: &str, tag: &str) -> Value {
+fn values(repository: &str, tag: &str, front: bool) -> Value {
     json!({
         "image": {"repository": repository, "tag": tag},
         "instances": {"requestPercent": 5},
+        "front": {"enabled": front},
         "log": {"format": "text", "level": "info,maniple_scaler=debug,maniple_operator=debug"},
     })
 }
