@@ -66,7 +66,9 @@ pub fn translate(
     settings: &ResolvedSettings,
 ) -> Result<AppPlan, TranslateError> {
     let functions = spec.functions.as_deref().unwrap_or_default();
-    let groups = group::groups(functions)
+    // As the operator does it, or a group would be decided here that has no Deployment.
+    let disabled = |f: &_| group::is_disabled(f, |name| settings.get(name));
+    let groups = group::groups_without(functions, disabled)
         .map_err(|(index, source)| TranslateError::Direction { index, source })?;
     let app = App::new(key, spec, settings);
     Ok(AppPlan {
