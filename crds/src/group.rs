@@ -186,14 +186,6 @@ pub fn is_disabled<'a>(function: &Function, setting: impl Fn(&str) -> Option<&'a
         .any(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
-/// The groups of an app in a stable order, as far as its own fields tell; see [`groups_without`].
-///
-/// # Errors
-/// As [`groups_without`].
-pub fn groups(functions: &[Function]) -> Result<Vec<Group<'_>>, (usize, InvalidDirection)> {
-    groups_without(functions, |f| f.disabled)
-}
-
 /// The groups of an app in a stable order. Disabled functions ([`is_disabled`]) form no group: they have no listener.
 ///
 /// # Errors
@@ -261,14 +253,14 @@ mod tests {
             function("q", "queueTrigger"),
         ];
         let names = |f: &[Function]| {
-            groups(f)
+            groups_without(f, |f| f.disabled)
                 .unwrap()
                 .iter()
                 .map(|g| g.name.to_string())
                 .collect::<Vec<_>>()
         };
         assert_eq!(names(&functions), ["blob", "function:q", "http"]);
-        let all = groups(&functions).unwrap();
+        let all = groups_without(&functions, |f| f.disabled).unwrap();
         let http = all.iter().find(|g| g.name == GroupName::Http).unwrap();
         assert_eq!(
             http.guests
