@@ -1,0 +1,173 @@
+//! What happens to a request.
+
+mod attempts;
+mod reply;
+
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    body::ResponseBody,
+    check::{self, Refusal},
+    headers::{self, Forwarding, Origin},
+    metrics::Metrics,
+    pool::{Group, Protocol},
+    routes::{AdminPaths, Routes},
+    upstream::RequestBody,
+};
+
+/// How a front end treats all requests.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// Forwarding headers of clients.
+    pub forwarding: Forwarding,
+    /// Longest silence within a request's body.
+    pub body_silence: Duration,
+    /// How long an instance that refused a request with the scale-out signal is left alone.
+    pub shed_hold: Duration,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            forwarding: Forwarding::Replace,
+            body_silence: Duration::from_secs(60),
+            shed_hold: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The proxy. One per process, shared by all connections.
+#[derive(Debug)]
+pub struct Proxy {
+    routes: Routes,
+    settings: ProxySettings,
+    metrics: Metrics,
+    tunnels: TaskTracker,
+}
+
+impl Proxy {
+    /// A proxy for these routes.
+    pub fn new(routes: Routes, settings: ProxySettings, metrics: Metrics) -> Self {
+        Self {
+            routes,
+            settings,
+            metrics,
+            tunnels: TaskTracker::new(),
+        }
+    }
+
+    /// Upgraded connections under way.
+    pub fn tunnels(&self) -> &TaskTracker {
+        &self.tunnels
+    }
+
+    /// Answers a request.
+    pub async fn handle(
+        &self,
+        mut request: Request<Incoming>,
+        origin: Origin,
+    ) -> Response<ResponseBody> {
+        let started = Instant::now();
+        let host = match check::check(&request) {
+            Ok(host) => host,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let (group, numbers) = {
+            let table = self.routes.current();
+            match table.find(check::without_port(&host), request.uri().path()) {
+                Ok(route)
+                    if route.admin == AdminPaths::Closed
+                        && check::leads_to_admin(request.uri().path()) =>
+                {
+                    return self.refuse(Refusal::ClosedPath);
+                }
+                Ok(route) => (route.group.clone(), route.metrics.clone()),
+                Err(no) => {
+                    return self.answer(
+                        StatusCode::NOT_FOUND,
+                        no.category(),
+                        &no.to_string(),
+                        None,
+                    );
+                }
+            }
+        };
+        let wants_upgrade = request.version() == Version::HTTP_11
+            && headers::upgrade_wanted(request.headers()).is_some();
+        let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let Some((parts, id)) = self.outgoing(parts, &host, origin, &group) else {
+            return self.refuse(Refusal::Host);
+        };
+        let request =
+            Request::from_parts(parts, RequestBody::new(body, self.settings.body_silence));
+        let response = match self.run(&group, &numbers, request).await {
+            Ok((response, held)) => self.reply(response, held, client, id),
+            Err(response) => response,
+        };
+        numbers.answered(response.status(), started.elapsed());
+        response
+    }
+
+    /// The head of the request as the instance gets it, and the request's id.
+    fn outgoing(
+        &self,
+        mut parts: Parts,
+        host: &str,
+        origin: Origin,
+        group: &Group,
+    ) -> Option<(Parts, HeaderValue)> {
+        let value = HeaderValue::from_str(host).ok()?;
+        if parts.version == Version::HTTP_2 {
+            join_cookies(&mut parts);
+        }
+        let id = headers::outgoing(&mut parts.headers, &value, origin, self.settings.forwarding);
+        let path = parts
+            .uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str);
+        // `OPTIONS *` arrives without a path.
+        let path = if path.is_empty() { "/" } else { path };
+        match group.settings().protocol {
+            Protocol::Http1 => {
+                parts.uri = path.parse().ok()?;
+                parts.version = Version::HTTP_11;
+            }
+            Protocol::H2c => {
+                parts.uri = Uri::builder()
+                    .scheme("http")
+                    .authority(host)
+                    .path_and_query(path)
+                    .build()
+                    .ok()?;
+                parts.version = Version::HTTP_2;
+                // HTTP/2 names the host in its target and knows no upgrade.
+                parts.headers.remove(header::HOST);
+                parts.headers.remove(header::CONNECTION);
+                parts.headers.remove(header::UPGRADE);
+            }
+        }
+        parts.extensions.clear();
+        Some((parts, id))
+    }
+}
+
+/// HTTP/2 may send one cookie a line; HTTP/1.1 has one line for all, RFC 9113 section 8.2.3.
+fn join_cookies(parts: &mut Parts) {
+    let cookies: Vec<&[u8]> = parts
+        .headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        parts.headers.insert(header::COOKIE, joined);
+    }
+}

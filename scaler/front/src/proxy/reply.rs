@@ -1,0 +1,127 @@
+//! What a client gets: the instance's response, an upgraded connection, or an answer of our own.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+
+use super::{Proxy, attempts::Failure};
+use crate::{
+    body::{GuardedBody, Held, ResponseBody},
+    check::Refusal,
+    headers,
+    pool::NoSlot,
+};
+
+impl Proxy {
+    pub(super) fn reply(
+        &self,
+        response: Response<Incoming>,
+        held: Held,
+        client: Option<OnUpgrade>,
+        id: HeaderValue,
+    ) -> Response<ResponseBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = client else {
+                held.slot.broken();
+                let failure = Failure::Switched;
+                self.metrics.upstream(failure.category());
+                return self.answer(
+                    failure.status(),
+                    failure.category(),
+                    &failure.to_string(),
+                    None,
+                );
+            };
+            return self.tunnel(response, held, client, id);
+        }
+        let (mut parts, body) = response.into_parts();
+        headers::incoming(&mut parts.headers, id);
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        Response::from_parts(parts, ResponseBody::Proxied(GuardedBody::new(body, held)))
+    }
+
+    /// Joins both ends of an upgraded connection; the slot is taken until they are closed.
+    fn tunnel(
+        &self,
+        mut response: Response<Incoming>,
+        held: Held,
+        client: OnUpgrade,
+        id: HeaderValue,
+    ) -> Response<ResponseBody> {
+        let instance = hyper::upgrade::on(&mut response);
+        let (mut parts, _) = response.into_parts();
+        let protocol = parts.headers.get(header::UPGRADE).cloned();
+        headers::incoming(&mut parts.headers, id);
+        if let Some(protocol) = protocol {
+            parts.headers.insert(header::UPGRADE, protocol);
+        }
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.extensions.clear();
+        self.tunnels.spawn(async move {
+            let ends = tokio::try_join!(client, instance);
+            let Ok((client, instance)) = ends else {
+                held.slot.broken();
+                return;
+            };
+            let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
+            match tokio::io::copy_bidirectional(&mut client, &mut instance).await {
+                Ok(_) => held.slot.complete(),
+                Err(_) => held.slot.broken(),
+            }
+        });
+        Response::from_parts(parts, ResponseBody::Own(None))
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response<ResponseBody> {
+        self.answer(
+            refusal.status(),
+            refusal.category(),
+            &refusal.to_string(),
+            None,
+        )
+    }
+
+    pub(super) fn no_slot(&self, no: NoSlot) -> Response<ResponseBody> {
+        match no {
+            NoSlot::Full => self.answer(
+                StatusCode::TOO_MANY_REQUESTS,
+                no.category(),
+                &no.to_string(),
+                Some("1"),
+            ),
+            NoSlot::TimedOut => self.answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                no.category(),
+                &no.to_string(),
+                Some("5"),
+            ),
+        }
+    }
+
+    /// An answer of our own. `retry_after` in seconds.
+    pub(super) fn answer(
+        &self,
+        status: StatusCode,
+        category: &'static str,
+        message: &str,
+        retry_after: Option<&'static str>,
+    ) -> Response<ResponseBody> {
+        self.metrics.refused(category);
+        let text = format!("{{\"error\":\"{category}\",\"message\":\"{message}\"}}\n");
+        let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(text))));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        response
+    }
+}
