@@ -1,11 +1,11 @@
-//! The front end in the chart: off by default, without rights, authenticated.
+//! The front end in the chart: on by default, without rights, authenticated.
 
 use serde_json::{Value, json};
 
 use crate::rendered::{env, find, of_kind, pod, render, try_render};
 
 fn enabled() -> Vec<Value> {
-    render(json!({"front": {"enabled": true, "domain": "apps.example"}}))
+    render(json!({"front": {"domain": "apps.example"}}))
 }
 
 /// Value of a variable.
@@ -16,8 +16,8 @@ fn value<'a>(pod: &'a Value, name: &str) -> &'a str {
 }
 
 #[test]
-fn nothing_of_it_is_there_unless_it_is_enabled() {
-    let objects = render(json!({}));
+fn nothing_of_it_is_there_when_it_is_off() {
+    let objects = render(json!({"front": {"enabled": false}}));
     assert!(
         !objects
             .iter()
@@ -98,7 +98,7 @@ fn each_side_has_certificates_of_its_own_from_one_authority() {
 
 #[test]
 fn certificates_of_somebody_else_are_taken_for_both_sides_or_not_at_all() {
-    let given = |tls: Value| try_render(json!({"front": {"enabled": true, "tls": tls}}));
+    let given = |tls: Value| try_render(json!({"front": {"tls": tls}}));
     let objects = given(json!({"frontSecret": "f", "scalerSecret": "s"})).unwrap();
     assert!(of_kind(&objects, &["Secret"]).is_empty());
     for (component, name) in [("front", "f"), ("scaler", "s")] {
@@ -118,7 +118,7 @@ fn certificates_of_somebody_else_are_taken_for_both_sides_or_not_at_all() {
 
 #[test]
 fn a_pod_that_stops_has_time_for_its_requests() {
-    let objects = render(json!({"front": {"enabled": true, "drainSeconds": 600}}));
+    let objects = render(json!({"front": {"drainSeconds": 600}}));
     let front = pod(&objects, "front");
     assert_eq!(value(front, "MANIPLE_DRAIN_SECONDS"), "600");
     let grace = front["spec"]["terminationGracePeriodSeconds"].as_u64();

@@ -57,8 +57,8 @@ pub(crate) fn strings(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Components that always run.
-pub(crate) const COMPONENTS: [&str; 2] = ["operator", "scaler"];
+/// Components that run by default.
+pub(crate) const COMPONENTS: [&str; 3] = ["operator", "scaler", "front"];
 
 /// The pod template of a component.
 pub(crate) fn pod<'a>(objects: &'a [Value], component: &str) -> &'a Value {
@@ -76,7 +76,6 @@ pub(crate) fn everything() -> Value {
     json!({
         "networkPolicy": {"enabled": true, "monitoring": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
         "serviceMonitor": {"enabled": true},
-        "front": {"enabled": true},
         "scaler": {
             "workloadIdentity": {"enabled": true, "clientId": "11111111-2222-3333-4444-555555555555"},
             "sources": {"queueMaxIntervalSeconds": 60, "storageTrustedDomains": ["storage.example.com", "other.example.com"]},

@@ -123,8 +123,8 @@ fn where_pods_run_can_be_chosen_for_each_component() {
     );
     assert!(operator["spec"]["nodeSelector"].is_null());
     let budgets: Vec<&Value> = of_kind(&objects, &["PodDisruptionBudget"]);
-    assert_eq!(budgets.len(), 1);
-    assert_eq!(budgets[0]["metadata"]["name"], "maniple-operator");
+    let names: Vec<&Value> = budgets.iter().map(|b| &b["metadata"]["name"]).collect();
+    assert_eq!(names, ["maniple-front", "maniple-operator"]);
 }
 
 #[test]

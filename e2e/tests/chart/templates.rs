@@ -67,7 +67,7 @@ fn every_pod_passes_the_restricted_level() {
 }
 
 #[test]
-fn both_run_from_one_image_and_are_probed_on_the_admin_port() {
+fn all_run_from_one_image_and_are_probed_on_the_admin_port() {
     let objects =
         render(json!({"image": {"repository": "registry.example/maniple", "tag": "1.2.3"}}));
     for component in COMPONENTS {
@@ -144,7 +144,7 @@ fn every_variable_is_one_that_a_program_reads() {
         collect(&file(folder), &mut known);
     }
     let objects = render(everything());
-    for component in ["operator", "scaler", "front"] {
+    for component in COMPONENTS {
         for variable in pod(&objects, component)["spec"]["containers"][0]["env"]
             .as_array()
             .unwrap()
