@@ -1,12 +1,13 @@
 //! One group: what is declared, what is seen of it, and what was decided.
 
+use super::count::Released;
 use super::feed::Feeds;
 use super::forward::Forwarder;
 use super::input::Input;
 use super::metrics::EngineMetrics;
 use super::starts::Starts;
 use super::timer::Around;
-use crate::index::{GroupPlan, Workload};
+use crate::index::GroupPlan;
 use maniple_core::decision::{
     Decision, GroupObservation, GroupSpec, GroupState, Now, Reason, SourceKind, SourceReading,
     SourceResult, decide,
@@ -23,6 +24,8 @@ pub(super) struct Group {
     /// The last decision that said something new.
     pub(super) decision: Option<Arc<Decision>>,
     pub(super) starts: Starts,
+    /// Only used by groups whose instances leave by their slots.
+    pub(super) released: Released,
 }
 
 /// What came of looking at a group.
@@ -43,6 +46,7 @@ impl Group {
             state: GroupState::default(),
             decision: None,
             starts: Starts::default(),
+            released: Released::default(),
         }
     }
 
@@ -88,10 +92,10 @@ impl Group {
         self.inputs.iter().any(Input::is_stale)
     }
 
-    /// Decides.
+    /// Decides. `replicas`: the instances that serve or will, when their number is known.
     pub(super) fn compute(
         &mut self,
-        workload: Option<&Workload>,
+        replicas: Option<u32>,
         demand: Option<&SourceReading>,
         now: Now,
         metrics: &EngineMetrics,
@@ -102,7 +106,7 @@ impl Group {
             now: now.wall,
         };
         let mut observed = GroupObservation {
-            replicas: workload.map(|workload| workload.replicas),
+            replicas,
             ..GroupObservation::default()
         };
         let plan = Arc::clone(&self.plan);

@@ -1,6 +1,7 @@
 //! The one task that decides. It owns the state of every group and looks at a group again when something that was read, declared
 //! or seen of it changes, and when its last decision said so; never on a clock of its own. So a group at rest costs memory only.
 
+mod count;
 mod feed;
 mod forward;
 mod group;
@@ -19,7 +20,8 @@ use crate::index::apps::AppEvent;
 use crate::index::{AppKey, Driver, GroupKey, Seen, Workload, WorkloadKey};
 use crate::mirror::MirrorMessage;
 use crate::native::{Wishes, Written};
-use crate::slots::{DemandEvent, PodCounts, Wanted};
+use crate::slots::{DemandEvent, Wanted};
+use count::Aim;
 use forward::Forwarder;
 use group::Group;
 use http::Http;
@@ -287,11 +289,14 @@ impl Engine {
         let workload = self.workloads.get(&group.plan.workload);
         let now = self.clock.now();
         let demand = self.http.reading(key, now.wall);
-        let outcome = group.compute(workload, demand.as_ref(), now, &self.out.metrics);
+        let pods = self.http.pods(&group.plan);
+        // Instances that leave serve nobody.
+        let leaving = pods.map_or(0, |pods| pods.draining + pods.removable);
+        let serving = workload.map(|workload| workload.replicas.saturating_sub(leaving));
+        let outcome = group.compute(serving, demand.as_ref(), now, &self.out.metrics);
         let Some(decision) = &group.decision else {
             return;
         };
-        self.wakes.set(key, outcome.wake);
         if outcome.refused {
             // A full channel only means that Secrets are being read again already.
             let _ = self.out.refused.try_send(key.app.clone());
@@ -311,14 +316,23 @@ impl Engine {
             observed: workload.map(|workload| workload.replicas),
         };
         self.out.book.write(key, entry);
-        let wish = match self.http.pods(&group.plan) {
+        let mut wake = outcome.wake;
+        let wish = match pods {
             Some(pods) => {
                 let ours = workload.is_some_and(|w| w.driver == Some(Driver::Native));
-                self.http.want(key, decision.desired.filter(|_| ours));
-                slots_wish(decision, workload, pods, group.plan.spec.cap())
+                let wanted = decision
+                    .desired
+                    .filter(|_| ours && may_lower(decision.reason));
+                self.http.want(key, wanted);
+                let pending = self.out.wishes.wanted(&group.plan.workload);
+                let again = group.released.see(&pods, pending.is_some(), now.mono);
+                wake = wake.into_iter().chain(again).min();
+                slots_aim(decision, workload, pending, group.plan.spec.cap())
+                    .and_then(|aim| group.released.count(&pods, aim))
             }
             None => wish(decision, workload),
         };
+        self.wakes.set(key, wake);
         match wish {
             Some(replicas) => self.out.wishes.want(&group.plan.workload, replicas),
             None => self.out.wishes.withdraw(&group.plan.workload),
@@ -350,21 +364,33 @@ fn wish(decision: &Decision, workload: Option<&Workload>) -> Option<u32> {
     }
 }
 
-/// The same for a group whose instances leave by their slots: down only for those that are empty.
-fn slots_wish(
+/// The same for a group whose instances leave by their slots.
+fn slots_aim(
     decision: &Decision,
     workload: Option<&Workload>,
-    pods: PodCounts,
+    pending: Option<u32>,
     cap: u32,
-) -> Option<u32> {
+) -> Option<Aim> {
     let workload = workload.filter(|w| w.driver == Some(Driver::Native) && !w.deleting)?;
     let desired = decision.desired?;
-    let replicas = pods.replicas(desired, workload.replicas, cap)?;
-    match decision.reason {
-        Reason::Paused | Reason::Unknown => None,
-        Reason::HoldUnknown => (replicas > workload.replicas).then_some(replicas),
-        _ => Some(replicas),
+    if matches!(decision.reason, Reason::Paused | Reason::Unknown) {
+        return None;
     }
+    Some(Aim {
+        desired,
+        cap,
+        present: workload.replicas,
+        pending,
+        may_lower: may_lower(decision.reason),
+    })
+}
+
+/// Whether a decision may take instances away: not one that only keeps what is there.
+fn may_lower(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Paused | Reason::Unknown | Reason::HoldUnknown
+    )
 }
 
 /// Takes what is there already, so that a group on which much happens is looked at once.

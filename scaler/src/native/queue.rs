@@ -179,8 +179,10 @@ impl Wishes {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
                 Some(outcome) = under_way.next() => {
-                    self.finish(&outcome, Instant::now());
+                    // Told first: who asks in between must not take the wish for fulfilled and the count for what it was.
+                    let done = Fulfilled::of(&outcome);
                     written(outcome);
+                    self.finish(&done, Instant::now());
                 }
                 () = wait_until(next_wait) => {}
             }
@@ -220,7 +222,7 @@ impl Wishes {
         (job, waiting.first().map(|(until, _)| *until))
     }
 
-    fn finish(&self, outcome: &Written, now: Instant) {
+    fn finish(&self, outcome: &Fulfilled, now: Instant) {
         let mut table = self.table.lock();
         let Table {
             wishes,
@@ -230,19 +232,36 @@ impl Wishes {
         let Some(wish) = wishes.get_mut(&outcome.workload) else {
             return;
         };
-        let fulfilled = matches!(&outcome.result, Ok(_) | Err(WriteError::Gone));
         if wish.replicas.is_none() {
             wishes.remove(&outcome.workload);
         } else if wish.replicas != Some(outcome.wanted) {
             wish.state = State::Ready;
             ready.push_back(outcome.workload.clone());
-        } else if fulfilled {
+        } else if outcome.fulfilled {
             wishes.remove(&outcome.workload);
         } else {
             let until = now + wait(wish.failures);
             wish.failures = wish.failures.saturating_add(1);
             wish.state = State::Waiting(until);
             waiting.insert((until, outcome.workload.clone()));
+        }
+    }
+}
+
+/// A write that ended.
+struct Fulfilled {
+    workload: WorkloadKey,
+    wanted: u32,
+    /// Whether nothing is left to be written.
+    fulfilled: bool,
+}
+
+impl Fulfilled {
+    fn of(written: &Written) -> Self {
+        Self {
+            workload: written.workload.clone(),
+            wanted: written.wanted,
+            fulfilled: matches!(&written.result, Ok(_) | Err(WriteError::Gone)),
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Books<C> {
     wanted: HashMap<GroupId, u32>,
     peaks: HashMap<GroupId, Peaks>,
     told: HashMap<GroupId, GroupView>,
+    /// Empty instances that have gone, by group.
+    departed: HashMap<GroupId, u64>,
     hellos: u64,
     listing: bool,
 }
@@ -101,6 +103,7 @@ impl<C: Cluster> Books<C> {
             wanted: HashMap::new(),
             peaks: HashMap::new(),
             told: HashMap::new(),
+            departed: HashMap::new(),
             hellos: 0,
             listing: false,
         }
@@ -295,7 +298,10 @@ impl<C: Cluster> Books<C> {
         if let Some((uid, group)) = before
             && pod.as_ref().is_none_or(|pod| pod.uid != uid)
         {
-            self.instances.remove(&name);
+            let gone = self.instances.remove(&name);
+            if gone.is_some_and(|gone| gone.removable && !gone.pod.terminating) {
+                *self.departed.entry(group.clone()).or_default() += 1;
+            }
             self.names.remove(&uid);
             let effects = self.role.on_instance_gone(uid, now_ms);
             self.act(effects);
@@ -312,6 +318,12 @@ impl<C: Cluster> Books<C> {
         if let Some(known) = &known {
             pod.claim = pod.claim.or(known.pod.claim);
             pod.marked |= known.pod.marked;
+        }
+        if known
+            .as_ref()
+            .is_some_and(|known| known.removable && !known.pod.terminating && pod.terminating)
+        {
+            *self.departed.entry(group.clone()).or_default() += 1;
         }
         let mut instance = Instance {
             pod,
@@ -543,6 +555,7 @@ impl<C: Cluster> Books<C> {
     fn count(&self, group: &GroupId) -> PodCounts {
         let mut counts = PodCounts {
             rest_ready: true,
+            departed: self.departed.get(group).copied().unwrap_or(0),
             ..PodCounts::default()
         };
         for instance in self.of(group).filter(|i| !i.pod.terminating) {
