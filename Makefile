@@ -80,6 +80,12 @@ bench: ## Benchmarks, with release binaries: wake-up latency, 1,000 apps
 	$(E2E) platform install --release
 	$(E2E) bench
 
+.PHONY: bench-front
+bench-front: ## The front end beside nginx, release binaries; needs wrk, h2load, nginx, two cores, no cluster
+	cargo build --release --quiet -p maniple-scaler --bin front
+	cargo build --release --quiet -p e2e
+	target/release/e2e bench-front $(BENCH_ARGS)
+
 .PHONY: image
 image: ## The image with release binaries as maniple.tar, for `docker load`
 	$(E2E) platform image --release --output maniple.tar

@@ -1,5 +1,7 @@
 //! `make bench`: figures that say something about the work itself, each with what it was measured beside.
 
+pub mod front;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

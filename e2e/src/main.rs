@@ -24,6 +24,11 @@ enum Command {
     Demo,
     /// Wake-up latency and 1,000 apps.
     Bench,
+    /// The front end beside nginx.
+    BenchFront(e2e::bench::front::FrontBenchArgs),
+    /// A part of the benchmark above.
+    #[command(subcommand, hide = true)]
+    BenchFrontPart(e2e::bench::front::Part),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +37,8 @@ fn main() -> ExitCode {
         Command::Platform(args) => platform::run(&args),
         Command::Demo => run_async(e2e::demo::run()),
         Command::Bench => run_async(e2e::bench::run()),
+        Command::BenchFront(args) => e2e::bench::front::run(&args),
+        Command::BenchFrontPart(part) => e2e::bench::front::run_part(part),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,7 +33,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "e2e",
-        &["maniple-crds", "maniple-runtime", "maniple-sources"],
+        &[
+            "maniple-core",
+            "maniple-crds",
+            "maniple-proto",
+            "maniple-runtime",
+            "maniple-sources",
+        ],
     ),
 ];
 
