@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::Serialize;
+
+/// Names of HTTP requests that are remembered.
+const MOST_NAMES: usize = 200_000;
 
 #[derive(Debug, Default)]
 struct Counter {
@@ -88,6 +92,7 @@ pub enum Outcome {
 pub struct Activity {
     process: Counter,
     functions: BTreeMap<String, Counter>,
+    names: Mutex<Vec<String>>,
 }
 
 /// One running invocation; it is counted until this is dropped.
@@ -111,7 +116,21 @@ impl Activity {
                 .into_iter()
                 .map(|name| (name, Counter::default()))
                 .collect(),
+            names: Mutex::default(),
         }
+    }
+
+    /// Remembers that a request of that name ran.
+    pub fn ran(&self, name: &str) {
+        let mut names = self.names.lock();
+        if names.len() < MOST_NAMES {
+            names.push(name.to_owned());
+        }
+    }
+
+    /// Names of the requests that ran, in order, without the first `from`.
+    pub fn names(&self, from: usize) -> Vec<String> {
+        self.names.lock().iter().skip(from).cloned().collect()
     }
 
     /// Counts an invocation from now on.

@@ -119,6 +119,8 @@ pub struct Host {
     pub reports: Reports,
     /// When the process began.
     pub started: Instant,
+    /// Random: tells two processes of one pod apart.
+    pub process: String,
     pub(crate) work: Arc<dyn FunctionWork>,
     pub(crate) function_timeout: Option<Duration>,
     load_time: Duration,
@@ -234,6 +236,7 @@ impl Host {
             drain_turn: Arc::new(Semaphore::new(1)),
             restart_turn: tokio::sync::Mutex::default(),
             started: Instant::now(),
+            process: format!("{:016x}", fastrand::u64(..)),
             language: definition.language,
             environment,
             settings,

@@ -42,6 +42,7 @@ pub fn router(host: Arc<Host>) -> Router {
     let open = Router::new()
         .route("/admin/host/ping", get(ping).post(ping))
         .route("/standin/stats", get(stats::stats))
+        .route("/standin/runs", get(stats::runs))
         .route("/standin/stats/reset", post(stats::reset));
     let guarded = Router::new()
         .route("/", get(home))

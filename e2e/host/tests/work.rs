@@ -106,6 +106,23 @@ async fn concurrency_is_counted_until_the_response_has_ended() {
 }
 
 #[tokio::test]
+async fn requests_with_a_name_are_remembered_in_order() {
+    let (instance, client) = start(recipe_c(&[])).await;
+    for name in ["a", "b", "c"] {
+        let named = [("x-standin-request", name)];
+        let answer = client.send("GET", "/api/hello", &named).await.unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    client.get("/api/hello").await;
+    let runs = client.get("/standin/runs").await.json();
+    assert_eq!(runs["names"], serde_json::json!(["a", "b", "c"]));
+    let rest = client.get("/standin/runs?from=2").await.json();
+    assert_eq!(rest["names"], serde_json::json!(["c"]));
+    assert_eq!(rest["process"], runs["process"]);
+    instance.terminate().await;
+}
+
+#[tokio::test]
 async fn vectors_one_outstanding_request_too_many_is_sent_elsewhere() {
     let environment = recipe_c(&[]).with(
         "AzureFunctionsJobHost__extensions__http__maxOutstandingRequests",

@@ -29,6 +29,11 @@ pub(super) async fn serve(State(host): State<Arc<Host>>, request: Request) -> Re
     {
         return unauthorized();
     }
+    if let Some(name) = request.headers().get("x-standin-request")
+        && let Ok(name) = name.to_str()
+    {
+        host.activity.ran(name);
+    }
     match host.invoke(function, Input::Http(request)).await {
         Ok((reply, running)) => {
             let in_flight = running.in_flight;

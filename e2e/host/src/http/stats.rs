@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::host::Host;
@@ -18,6 +19,22 @@ pub(super) async fn stats(State(host): State<Arc<Host>>) -> Response {
 pub(super) async fn reset(State(host): State<Arc<Host>>) -> StatusCode {
     host.activity.reset();
     StatusCode::NO_CONTENT
+}
+
+/// Where the list of runs begins.
+#[derive(Deserialize)]
+pub(super) struct From {
+    #[serde(default)]
+    from: usize,
+}
+
+/// Names of the HTTP requests that ran here (header `x-standin-request`), in order. `process` tells two processes of one pod apart.
+pub(super) async fn runs(State(host): State<Arc<Host>>, Query(from): Query<From>) -> Response {
+    super::json(&json!({
+        "process": host.process,
+        "from": from.from,
+        "names": host.activity.names(from.from),
+    }))
 }
 
 /// The counters as JSON: the answer of `/standin/stats` and the last line of the log.
