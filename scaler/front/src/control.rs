@@ -12,7 +12,7 @@ use maniple_core::slots::{
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::pool::Pool;
+use crate::{cold::StartAges, pool::Pool};
 
 /// One stream to one data role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +34,15 @@ pub enum StreamEvent {
         stream: StreamId,
         /// What.
         message: ToFrontEnd,
+    },
+    /// The data role told how an instance started that it named before.
+    Started {
+        /// Which.
+        stream: StreamId,
+        /// The instance.
+        uid: InstanceUid,
+        /// Its times.
+        ages: StartAges,
     },
     /// It is closed.
     Down {
@@ -138,6 +147,11 @@ impl Control {
                 if self.followed == Some(stream) {
                     self.followed = None;
                     self.state.on_disconnected();
+                }
+            }
+            StreamEvent::Started { stream, uid, ages } => {
+                if self.followed == Some(stream) {
+                    self.pool.told(uid, &ages);
                 }
             }
             StreamEvent::Message { stream, message } => self.on_message(stream, &message),

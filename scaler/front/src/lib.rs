@@ -5,10 +5,12 @@
 //! * [`pool`]: the slots, taken by requests with one compare-and-swap; the waiting rooms.
 //! * [`control`]: the task that follows the data role, beside the requests.
 //! * [`upstream`]: connections to the instances; [`body`]: bodies that hold their slot.
-//! * [`server`]: accepting and draining connections.
+//! * [`server`]: accepting and draining connections; [`tls`]: certificates.
+//! * [`metrics`], [`cold`]: what is counted and timed.
 
 pub mod body;
 pub mod check;
+pub mod cold;
 pub mod control;
 mod exchange;
 pub mod headers;
@@ -18,4 +20,5 @@ mod probe;
 pub mod proxy;
 pub mod routes;
 pub mod server;
+pub mod tls;
 pub mod upstream;

@@ -1,29 +1,64 @@
 //! What the front end counts. Labels are groups, classes and categories: bounded by configuration, never by clients.
+//!
+//! Numbers of a group are made when its first request comes, so that idle groups cost nothing, and go with the group.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
+use crate::cold::{PHASES, Phases};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfGroup {
-    group: String,
+    group: Arc<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfClass {
-    group: String,
+    group: Arc<String>,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPhase {
+    group: Arc<String>,
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCategory {
     category: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfGroupCategory {
+    /// Empty for requests that belong to no group.
+    group: Arc<String>,
+    category: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfScheme {
+    scheme: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+/// Classes of status codes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Registered once per process. Clones share the numbers.
 #[derive(Clone, Debug)]
@@ -32,17 +67,36 @@ pub struct Metrics {
     seconds: Family<OfGroup, Histogram>,
     waited: Family<OfGroup, Histogram>,
     cold_starts: Family<OfGroup, Counter>,
-    refused: Family<OfCategory, Counter>,
-    upstream: Family<OfCategory, Counter>,
+    phases: Family<OfPhase, Histogram>,
+    refused: Family<OfGroupCategory, Counter>,
+    upstream: Family<OfGroupCategory, Counter>,
+    /// Categories that were counted for any group.
+    categories: Arc<Mutex<BTreeSet<&'static str>>>,
+    connections: Family<OfScheme, Gauge>,
+    handshakes: Family<OfCategory, Counter>,
+    reloads: Family<OfResult, Counter>,
 }
 
 /// The numbers of one group, looked up once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct GroupMetrics {
-    codes: [Counter; 5],
+    group: Arc<String>,
+    metrics: Metrics,
+    requests: OnceLock<Requests>,
+    waited: OnceLock<Histogram>,
+    cold: OnceLock<Cold>,
+}
+
+#[derive(Debug)]
+struct Requests {
+    codes: [Counter; CLASSES.len()],
     seconds: Histogram,
-    waited: Histogram,
-    cold_starts: Counter,
+}
+
+#[derive(Debug)]
+struct Cold {
+    count: Counter,
+    phases: [Histogram; PHASES.len()],
 }
 
 fn latency() -> Histogram {
@@ -60,8 +114,13 @@ impl Metrics {
             seconds: Family::new_with_constructor(latency),
             waited: Family::new_with_constructor(latency),
             cold_starts: Family::default(),
+            phases: Family::new_with_constructor(latency),
             refused: Family::default(),
             upstream: Family::default(),
+            categories: Arc::default(),
+            connections: Family::default(),
+            handshakes: Family::default(),
+            reloads: Family::default(),
         };
         registry.register(
             "front_requests",
@@ -84,64 +143,183 @@ impl Metrics {
             metrics.cold_starts.clone(),
         );
         registry.register(
+            "front_cold_start_seconds",
+            "Wait of such requests by phase: decision, pod, address, answer, dispatch, in seconds",
+            metrics.phases.clone(),
+        );
+        registry.register(
             "front_refused",
-            "Requests answered by the front end itself, by reason",
+            "Requests answered by the front end itself, by group and reason",
             metrics.refused.clone(),
         );
         registry.register(
             "front_upstream_errors",
-            "Failures towards instances, by kind",
+            "Failures towards instances, by group and kind",
             metrics.upstream.clone(),
+        );
+        registry.register(
+            "front_connections",
+            "Open client connections, by scheme",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "front_tls_handshake_failures",
+            "TLS handshakes with clients that failed, by kind",
+            metrics.handshakes.clone(),
+        );
+        registry.register(
+            "front_tls_reloads",
+            "Certificates towards clients that were read again, by result: ok or error",
+            metrics.reloads.clone(),
         );
         metrics
     }
 
     /// The numbers of one group.
     pub fn group(&self, group: &str) -> Arc<GroupMetrics> {
-        let of = OfGroup {
-            group: group.to_owned(),
-        };
-        let code = |code| {
-            self.requests.get_or_create_owned(&OfClass {
-                group: group.to_owned(),
-                code,
-            })
-        };
         Arc::new(GroupMetrics {
-            codes: [
-                code("1xx"),
-                code("2xx"),
-                code("3xx"),
-                code("4xx"),
-                code("5xx"),
-            ],
-            seconds: self.seconds.get_or_create_owned(&of),
-            waited: self.waited.get_or_create_owned(&of),
-            cold_starts: self.cold_starts.get_or_create_owned(&of),
+            group: Arc::new(group.to_owned()),
+            metrics: self.clone(),
+            requests: OnceLock::new(),
+            waited: OnceLock::new(),
+            cold: OnceLock::new(),
         })
     }
 
-    pub(crate) fn refused(&self, category: &'static str) {
-        self.refused.get_or_create(&OfCategory { category }).inc();
+    /// Takes the numbers of a group out: it is gone.
+    pub fn forget(&self, group: &str) {
+        let group = Arc::new(group.to_owned());
+        let of = OfGroup {
+            group: group.clone(),
+        };
+        for code in CLASSES {
+            let group = group.clone();
+            self.requests.remove(&OfClass { group, code });
+        }
+        self.seconds.remove(&of);
+        self.waited.remove(&of);
+        self.cold_starts.remove(&of);
+        for phase in PHASES {
+            let group = group.clone();
+            self.phases.remove(&OfPhase { group, phase });
+        }
+        for &category in self.categories.lock().iter() {
+            let group = group.clone();
+            let of = OfGroupCategory { group, category };
+            self.refused.remove(&of);
+            self.upstream.remove(&of);
+        }
     }
 
-    pub(crate) fn upstream(&self, category: &'static str) {
-        self.upstream.get_or_create(&OfCategory { category }).inc();
+    /// A request without a group that the front end answered itself.
+    pub(crate) fn refused(&self, category: &'static str) {
+        let group = Arc::default();
+        self.refused
+            .get_or_create(&OfGroupCategory { group, category })
+            .inc();
+    }
+
+    /// A client connection is open until the guard is dropped.
+    pub(crate) fn connection(&self, scheme: &'static str) -> OpenConnection {
+        let gauge = self.connections.get_or_create_owned(&OfScheme { scheme });
+        gauge.inc();
+        OpenConnection(gauge)
+    }
+
+    pub(crate) fn handshake_failed(&self, category: &'static str) {
+        self.handshakes
+            .get_or_create(&OfCategory { category })
+            .inc();
+    }
+
+    pub(crate) fn tls_reloads(&self, ok: usize, error: usize) {
+        for (result, count) in [("ok", ok), ("error", error)] {
+            if count > 0 {
+                self.reloads
+                    .get_or_create(&OfResult { result })
+                    .inc_by(count as u64);
+            }
+        }
+    }
+}
+
+/// An open client connection.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
 impl GroupMetrics {
+    fn of(&self) -> OfGroup {
+        OfGroup {
+            group: self.group.clone(),
+        }
+    }
+
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.codes[class].inc();
-        self.seconds.observe(took.as_secs_f64());
+        let requests = self.requests.get_or_init(|| Requests {
+            codes: CLASSES.map(|code| {
+                let group = self.group.clone();
+                self.metrics
+                    .requests
+                    .get_or_create_owned(&OfClass { group, code })
+            }),
+            seconds: self.metrics.seconds.get_or_create_owned(&self.of()),
+        });
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        requests.codes[class].inc();
+        requests.seconds.observe(took.as_secs_f64());
     }
 
     pub(crate) fn waited(&self, took: Duration) {
-        self.waited.observe(took.as_secs_f64());
+        self.waited
+            .get_or_init(|| self.metrics.waited.get_or_create_owned(&self.of()))
+            .observe(took.as_secs_f64());
     }
 
+    /// A request waits while no instance can serve.
     pub(crate) fn cold_start(&self) {
-        self.cold_starts.inc();
+        self.cold().count.inc();
+    }
+
+    /// It was served.
+    pub(crate) fn warmed(&self, phases: &Phases) {
+        for (histogram, took) in self.cold().phases.iter().zip(phases.durations()) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    fn cold(&self) -> &Cold {
+        self.cold.get_or_init(|| Cold {
+            count: self.metrics.cold_starts.get_or_create_owned(&self.of()),
+            phases: PHASES.map(|phase| {
+                let group = self.group.clone();
+                self.metrics
+                    .phases
+                    .get_or_create_owned(&OfPhase { group, phase })
+            }),
+        })
+    }
+
+    fn of_category(&self, category: &'static str) -> OfGroupCategory {
+        self.metrics.categories.lock().insert(category);
+        let group = self.group.clone();
+        OfGroupCategory { group, category }
+    }
+
+    /// The front end answered a request itself.
+    pub(crate) fn refused(&self, category: &'static str) {
+        let of = self.of_category(category);
+        self.metrics.refused.get_or_create(&of).inc();
+    }
+
+    /// An instance failed.
+    pub(crate) fn upstream(&self, category: &'static str) {
+        let of = self.of_category(category);
+        self.metrics.upstream.get_or_create(&of).inc();
     }
 }

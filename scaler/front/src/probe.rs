@@ -42,6 +42,7 @@ pub(crate) fn start(group: &Arc<Group>, instance: &Arc<Instance>) {
                 served = asked => served.unwrap_or(false),
             };
             if served {
+                instance.start().answered(Instant::now());
                 group.lift(&instance, Bar::Unready);
                 return;
             }

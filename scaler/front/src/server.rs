@@ -1,6 +1,6 @@
 //! Accepting connections, and ending them in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -9,7 +9,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     headers::{Origin, Scheme},
     proxy::Proxy,
+    tls::{Certificates, Handshakes},
 };
 
 /// Limits of the client side.
@@ -32,6 +33,10 @@ pub struct ServerSettings {
     pub head_lines: usize,
     /// HTTP/2 requests at a time on one connection.
     pub streams: u32,
+    /// TLS handshakes at a time; more wait.
+    pub handshakes: usize,
+    /// Time from an accepted connection to the end of its TLS handshake.
+    pub handshake_limit: Duration,
     /// How long connections may go on after the stop.
     pub drain_limit: Duration,
 }
@@ -44,58 +49,61 @@ impl Default for ServerSettings {
             head_bytes: 64 * 1024,
             head_lines: 128,
             streams: 250,
+            handshakes: 500,
+            handshake_limit: Duration::from_secs(10),
             drain_limit: Duration::from_secs(240),
         }
     }
 }
 
-/// Serves `listener` until `stop`, then lets running requests end: HTTP/1.1 connections close after their response, HTTP/2 ones get GOAWAY. Returns when the last
-/// one is closed, upgraded ones included, or cuts them at the drain limit.
+/// Where connections come in.
+#[derive(Debug)]
+pub struct Door {
+    /// The open port.
+    pub listener: TcpListener,
+    /// None: plain text.
+    pub certificates: Option<Certificates>,
+}
+
+/// Serves one plain-text port, see [`serve_all`].
 pub async fn serve(
     listener: TcpListener,
     proxy: Arc<Proxy>,
     settings: ServerSettings,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(settings.connections));
+    let door = Door {
+        listener,
+        certificates: None,
+    };
+    serve_all(vec![door], proxy, settings, stop).await;
+}
+
+/// Serves `doors` until `stop`, then lets running requests end: HTTP/1.1 connections close after their response, HTTP/2 ones get GOAWAY. Returns when the last
+/// one is closed, upgraded ones included, or cuts them at the drain limit.
+pub async fn serve_all(
+    doors: Vec<Door>,
+    proxy: Arc<Proxy>,
+    settings: ServerSettings,
+    stop: CancellationToken,
+) {
     let open = TaskTracker::new();
-    let builder = Arc::new(builder(&settings));
     let cut = CancellationToken::new();
-    loop {
-        let permit = tokio::select! {
-            () = stop.cancelled() => break,
-            permit = room.clone().acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { break };
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors mostly; accepting again at once would only spin.
-                    tracing::warn!(%error, "connection not accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-        };
-        stream.set_nodelay(true).ok();
-        let origin = Origin {
-            peer: peer.ip(),
-            scheme: Scheme::Http,
-        };
-        let connection =
-            serve_connection(stream, proxy.clone(), builder.clone(), origin, stop.clone());
-        let cut = cut.clone();
-        open.spawn(async move {
-            tokio::select! {
-                () = connection => {}
-                () = cut.cancelled() => {}
-            }
-            drop(permit);
+    let shared = Shared {
+        room: Arc::new(Semaphore::new(settings.connections)),
+        builder: Arc::new(builder(&settings)),
+        open: open.clone(),
+        cut: cut.clone(),
+        stop,
+        proxy: proxy.clone(),
+    };
+    let accepting = doors.into_iter().map(|door| {
+        let handshakes = door.certificates.map(|certificates| {
+            Handshakes::new(&certificates, settings.handshakes, settings.handshake_limit)
         });
-    }
-    drop(listener);
+        shared.clone().accept(door.listener, handshakes)
+    });
+    futures::future::join_all(accepting).await;
     open.close();
     proxy.tunnels().close();
     let quiet = async {
@@ -116,6 +124,93 @@ pub async fn serve(
     }
 }
 
+/// What all doors share.
+#[derive(Clone)]
+struct Shared {
+    room: Arc<Semaphore>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    open: TaskTracker,
+    cut: CancellationToken,
+    stop: CancellationToken,
+    proxy: Arc<Proxy>,
+}
+
+impl Shared {
+    async fn accept(self, listener: TcpListener, handshakes: Option<Handshakes>) {
+        loop {
+            let permit = tokio::select! {
+                () = self.stop.cancelled() => return,
+                permit = self.room.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
+            let (stream, peer) = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // Out of file descriptors mostly; accepting again at once would only spin.
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            stream.set_nodelay(true).ok();
+            let (shared, handshakes) = (self.clone(), handshakes.clone());
+            self.open.spawn(async move {
+                tokio::select! {
+                    () = shared.connection(stream, peer.ip(), handshakes) => {}
+                    () = shared.cut.cancelled() => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream, peer: IpAddr, handshakes: Option<Handshakes>) {
+        let metrics = self.proxy.metrics();
+        let origin = |scheme| Origin { peer, scheme };
+        match handshakes {
+            None => {
+                let _open = metrics.connection("http");
+                self.serve(stream, origin(Scheme::Http)).await;
+            }
+            Some(handshakes) => {
+                let _open = metrics.connection("https");
+                if let Some(stream) = handshakes.run(stream, metrics).await {
+                    self.serve(stream, origin(Scheme::Https)).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection, whatever carries it.
+    async fn serve<S>(&self, stream: S, origin: Origin)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let proxy = self.proxy.clone();
+        let service = service_fn(move |request| {
+            let proxy = proxy.clone();
+            async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, origin).await) }
+        });
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, peer = %origin.peer, "connection ended");
+        }
+    }
+}
+
 fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -133,32 +228,4 @@ fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
-}
-
-/// Serves one connection, whatever carries it.
-async fn serve_connection<S>(
-    stream: S,
-    proxy: Arc<Proxy>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
-    origin: Origin,
-    stop: CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| {
-        let proxy = proxy.clone();
-        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, origin).await) }
-    });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, peer = %origin.peer, "connection ended");
-    }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{cell::Cell, gate::Lane};
-use crate::upstream::Upstream;
+use crate::{cold::Start, upstream::Upstream};
 
 /// An instance: its slots, its connections.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct Instance {
     info: Mutex<InstanceInfo>,
     uid: InstanceUid,
     upstream: Upstream,
+    start: Start,
     gone: CancellationToken,
     _gone_on_drop: DropGuard,
 }
@@ -38,6 +39,7 @@ impl Instance {
             uid: info.uid,
             upstream: Upstream::new(info.address),
             info: Mutex::new(info.clone()),
+            start: Start::new(tokio::time::Instant::now()),
             _gone_on_drop: gone.clone().drop_guard(),
             gone,
         }
@@ -61,6 +63,11 @@ impl Instance {
     /// Its connections.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// How it started.
+    pub(crate) fn start(&self) -> &Start {
+        &self.start
     }
 
     /// Cancelled when the instance is gone.

@@ -25,6 +25,8 @@ pub use group::{Group, GroupSettings, NoSlot, Protocol};
 pub use instance::Instance;
 pub use slot::Slot;
 
+use crate::cold::StartAges;
+
 /// Milliseconds since the first call in this process.
 pub(crate) fn now_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -88,6 +90,13 @@ impl Pool {
 
     fn instance(&self, uid: InstanceUid) -> Option<Arc<Instance>> {
         self.instances.lock().get(&uid).cloned()
+    }
+
+    /// How an instance started. Of no meaning once it has answered.
+    pub(crate) fn told(&self, uid: InstanceUid, ages: &StartAges) {
+        if let Some(instance) = self.instance(uid) {
+            instance.start().told(ages, tokio::time::Instant::now());
+        }
     }
 
     /// Resolves when the control task has something to look at.

@@ -6,9 +6,13 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Proxy;
+use super::{
+    Proxy, Story,
+    reply::{answer, no_slot},
+};
 use crate::{
     body::{Held, ResponseBody},
+    cold,
     exchange::Exchange,
     headers::SCALE_OUT,
     metrics::GroupMetrics,
@@ -25,6 +29,7 @@ struct Attempts<'a> {
     numbers: &'a GroupMetrics,
     deadline: Instant,
     sheds: u32,
+    story: &'a mut Story,
 }
 
 /// How one attempt ended.
@@ -78,21 +83,23 @@ impl Proxy {
         group: &Arc<Group>,
         numbers: &GroupMetrics,
         mut request: Request<RequestBody>,
+        story: &mut Story,
     ) -> Result<(Response<Incoming>, Held), Response<ResponseBody>> {
         let mut attempts = Attempts {
             group,
             numbers,
             deadline: Instant::now() + group.settings().patience,
             sheds: 0,
+            story,
         };
         loop {
-            let slot = attempts.slot().await.map_err(|no| self.no_slot(no))?;
+            let slot = attempts.slot().await.map_err(no_slot)?;
             match self.attempt(&mut attempts, slot, request).await {
                 Outcome::Answered(response, held) => return Ok((*response, held)),
                 Outcome::Again(whole) => request = *whole,
                 Outcome::Failed(failure) => {
-                    self.metrics.upstream(failure.category());
-                    return Err(self.answer(
+                    numbers.upstream(failure.category());
+                    return Err(answer(
                         failure.status(),
                         failure.category(),
                         &failure.to_string(),
@@ -126,7 +133,7 @@ impl Proxy {
                 let shed = response.status() == StatusCode::TOO_MANY_REQUESTS
                     && response.headers().contains_key(&SCALE_OUT);
                 if shed {
-                    self.metrics.upstream("shed");
+                    attempts.numbers.upstream("shed");
                     slot.shed(self.settings.shed_hold);
                 }
                 match spare {
@@ -141,7 +148,7 @@ impl Proxy {
                 }
             }
             Err(SendError::NotSent { request, reason }) => {
-                self.metrics.upstream("not-sent");
+                attempts.numbers.upstream("not-sent");
                 tracing::debug!(instance = ?slot.instance().uid(), reason, "request goes elsewhere");
                 slot.refused();
                 Outcome::Again(request)
@@ -160,25 +167,54 @@ impl Proxy {
 }
 
 impl Attempts<'_> {
-    async fn slot(&self) -> Result<Slot, NoSlot> {
+    async fn slot(&mut self) -> Result<Slot, NoSlot> {
         if let Some(slot) = self.group.try_acquire() {
             return Ok(slot);
         }
-        let started = Instant::now();
-        if !self
+        let began = Instant::now();
+        let cold = !self
             .group
             .instances()
             .iter()
-            .any(|instance| instance.word().open())
-        {
+            .any(|instance| instance.word().open());
+        if cold {
             self.numbers.cold_start();
         }
         let slot = self
             .group
-            .acquire(self.deadline.saturating_duration_since(started))
+            .acquire(self.deadline.saturating_duration_since(began))
             .await;
-        self.numbers.waited(started.elapsed());
+        let now = Instant::now();
+        self.numbers.waited(now - began);
+        self.story.waited += now - began;
+        if let Ok(slot) = &slot
+            && cold
+        {
+            self.warmed(slot, began, now);
+        }
         slot
+    }
+
+    fn warmed(&mut self, slot: &Slot, began: Instant, now: Instant) {
+        let start = slot.instance().start();
+        let phases = start.phases(began, now);
+        self.numbers.warmed(&phases);
+        self.story.cold = Some(phases);
+        if start.log_once() {
+            let [decision, pod, address, answer, dispatch] =
+                phases.durations().map(cold::milliseconds);
+            tracing::info!(
+                group = self.group.id().as_str(),
+                instance = ?slot.instance().uid(),
+                total_ms = cold::milliseconds(phases.total()),
+                decision_ms = decision,
+                pod_ms = pod,
+                address_ms = address,
+                answer_ms = answer,
+                dispatch_ms = dispatch,
+                "cold start"
+            );
+        }
     }
 }
 

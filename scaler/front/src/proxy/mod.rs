@@ -5,20 +5,27 @@ mod reply;
 
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts};
+use http::{
+    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use reply::{OwnAnswer, answer, refuse};
+
 use crate::{
     body::ResponseBody,
     check::{self, Refusal},
+    cold::Phases,
     headers::{self, Forwarding, Origin},
     metrics::Metrics,
     pool::{Group, Protocol},
     routes::{AdminPaths, Routes},
     upstream::RequestBody,
 };
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// How a front end treats all requests.
 #[derive(Clone, Debug)]
@@ -29,6 +36,8 @@ pub struct ProxySettings {
     pub body_silence: Duration,
     /// How long an instance that refused a request with the scale-out signal is left alone.
     pub shed_hold: Duration,
+    /// Whether responses to requests that waited for an instance to start carry `server-timing` with what they waited for.
+    pub cold_start_header: bool,
 }
 
 impl Default for ProxySettings {
@@ -37,8 +46,18 @@ impl Default for ProxySettings {
             forwarding: Forwarding::Replace,
             body_silence: Duration::from_secs(60),
             shed_hold: Duration::from_secs(1),
+            cold_start_header: false,
         }
     }
+}
+
+/// What became of a request on its way to an instance.
+#[derive(Debug, Default)]
+struct Story {
+    /// Time in the waiting room.
+    waited: Duration,
+    /// What it waited for, when no instance could serve.
+    cold: Option<Phases>,
 }
 
 /// The proxy. One per process, shared by all connections.
@@ -61,6 +80,10 @@ impl Proxy {
         }
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Upgraded connections under way.
     pub fn tunnels(&self) -> &TaskTracker {
         &self.tunnels
@@ -75,7 +98,7 @@ impl Proxy {
         let started = Instant::now();
         let host = match check::check(&request) {
             Ok(host) => host,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.unrouted(refuse(refusal)),
         };
         let (group, numbers) = {
             let table = self.routes.current();
@@ -84,16 +107,17 @@ impl Proxy {
                     if route.admin == AdminPaths::Closed
                         && check::leads_to_admin(request.uri().path()) =>
                 {
-                    return self.refuse(Refusal::ClosedPath);
+                    route.metrics.refused(Refusal::ClosedPath.category());
+                    return refuse(Refusal::ClosedPath);
                 }
                 Ok(route) => (route.group.clone(), route.metrics.clone()),
                 Err(no) => {
-                    return self.answer(
+                    return self.unrouted(answer(
                         StatusCode::NOT_FOUND,
                         no.category(),
                         &no.to_string(),
                         None,
-                    );
+                    ));
                 }
             }
         };
@@ -102,15 +126,35 @@ impl Proxy {
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let Some((parts, id)) = self.outgoing(parts, &host, origin, &group) else {
-            return self.refuse(Refusal::Host);
+            return self.unrouted(refuse(Refusal::Host));
         };
         let request =
             Request::from_parts(parts, RequestBody::new(body, self.settings.body_silence));
-        let response = match self.run(&group, &numbers, request).await {
-            Ok((response, held)) => self.reply(response, held, client, id),
+        let mut story = Story::default();
+        let mut response = match self.run(&group, &numbers, request, &mut story).await {
+            Ok((response, held)) => self.reply(response, held, client, id, &numbers),
             Err(response) => response,
         };
+        if let Some(OwnAnswer(category)) = response.extensions().get() {
+            numbers.refused(category);
+        }
+        if let Some(phases) = &story.cold
+            && self.settings.cold_start_header
+        {
+            // Beside the app's own, of which there may be several.
+            response
+                .headers_mut()
+                .append(SERVER_TIMING, phases.server_timing());
+        }
         numbers.answered(response.status(), started.elapsed());
+        response
+    }
+
+    /// A request that belongs to no group is answered.
+    fn unrouted(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if let Some(OwnAnswer(category)) = response.extensions().get() {
+            self.metrics.refused(category);
+        }
         response
     }
 

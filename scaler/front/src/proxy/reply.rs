@@ -10,6 +10,7 @@ use crate::{
     body::{GuardedBody, Held, ResponseBody},
     check::Refusal,
     headers,
+    metrics::GroupMetrics,
     pool::NoSlot,
 };
 
@@ -20,13 +21,14 @@ impl Proxy {
         held: Held,
         client: Option<OnUpgrade>,
         id: HeaderValue,
+        numbers: &GroupMetrics,
     ) -> Response<ResponseBody> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else {
                 held.slot.broken();
                 let failure = Failure::Switched;
-                self.metrics.upstream(failure.category());
-                return self.answer(
+                numbers.upstream(failure.category());
+                return answer(
                     failure.status(),
                     failure.category(),
                     &failure.to_string(),
@@ -75,53 +77,56 @@ impl Proxy {
         });
         Response::from_parts(parts, ResponseBody::Own(None))
     }
+}
 
-    pub(super) fn refuse(&self, refusal: Refusal) -> Response<ResponseBody> {
-        self.answer(
-            refusal.status(),
-            refusal.category(),
-            &refusal.to_string(),
-            None,
-        )
-    }
+/// In the extensions of an answer of our own: its category.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnAnswer(pub(super) &'static str);
 
-    pub(super) fn no_slot(&self, no: NoSlot) -> Response<ResponseBody> {
-        match no {
-            NoSlot::Full => self.answer(
-                StatusCode::TOO_MANY_REQUESTS,
-                no.category(),
-                &no.to_string(),
-                Some("1"),
-            ),
-            NoSlot::TimedOut => self.answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                no.category(),
-                &no.to_string(),
-                Some("5"),
-            ),
-        }
-    }
+pub(super) fn refuse(refusal: Refusal) -> Response<ResponseBody> {
+    answer(
+        refusal.status(),
+        refusal.category(),
+        &refusal.to_string(),
+        None,
+    )
+}
 
-    /// An answer of our own. `retry_after` in seconds.
-    pub(super) fn answer(
-        &self,
-        status: StatusCode,
-        category: &'static str,
-        message: &str,
-        retry_after: Option<&'static str>,
-    ) -> Response<ResponseBody> {
-        self.metrics.refused(category);
-        let text = format!("{{\"error\":\"{category}\",\"message\":\"{message}\"}}\n");
-        let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(text))));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
-        }
-        response
+pub(super) fn no_slot(no: NoSlot) -> Response<ResponseBody> {
+    match no {
+        NoSlot::Full => answer(
+            StatusCode::TOO_MANY_REQUESTS,
+            no.category(),
+            &no.to_string(),
+            Some("1"),
+        ),
+        NoSlot::TimedOut => answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            no.category(),
+            &no.to_string(),
+            Some("5"),
+        ),
     }
+}
+
+/// An answer of our own. `retry_after` in seconds.
+pub(super) fn answer(
+    status: StatusCode,
+    category: &'static str,
+    message: &str,
+    retry_after: Option<&'static str>,
+) -> Response<ResponseBody> {
+    let text = format!("{{\"error\":\"{category}\",\"message\":\"{message}\"}}\n");
+    let mut response = Response::new(ResponseBody::Own(Some(Bytes::from(text))));
+    *response.status_mut() = status;
+    response.extensions_mut().insert(OwnAnswer(category));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    response
 }

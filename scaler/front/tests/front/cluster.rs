@@ -45,6 +45,13 @@ pub(crate) fn settings() -> GroupSettings {
     }
 }
 
+fn proxy_settings() -> ProxySettings {
+    ProxySettings {
+        cold_start_header: true,
+        ..ProxySettings::default()
+    }
+}
+
 /// No periodic report, so that nothing is found out by chance.
 fn control_settings() -> ControlSettings {
     ControlSettings {
@@ -225,6 +232,8 @@ pub(crate) struct Front {
     pub(crate) served: JoinHandle<()>,
     pub(crate) control: JoinHandle<()>,
     pub(crate) stop_control: CancellationToken,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) numbers: Metrics,
     registry: Registry,
 }
 
@@ -278,9 +287,9 @@ impl Front {
             .await
             .unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Arc::new(Proxy::new(routes, ProxySettings::default(), metrics));
+        let proxy = Arc::new(Proxy::new(routes, proxy_settings(), metrics.clone()));
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, proxy, server, stop.clone()));
+        let serving = tokio::spawn(serve(listener, proxy.clone(), server, stop.clone()));
         Self {
             id,
             address,
@@ -289,6 +298,8 @@ impl Front {
             served: serving,
             control,
             stop_control,
+            proxy,
+            numbers: metrics,
             registry,
         }
     }

@@ -68,11 +68,9 @@ async fn garbage_and_silence_are_bad_gateways_and_the_slot_comes_back() {
             front.group().slots().1 + front.group().slots().2 == 0
         })
         .await;
-        assert!(
-            front
-                .metrics()
-                .contains("front_upstream_errors_total{category=\"instance-lost\"} 1")
-        );
+        assert!(front.metrics().contains(
+            "front_upstream_errors_total{group=\"ns/app/http\",category=\"instance-lost\"} 1"
+        ));
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod client;
 mod cluster;
+mod cold;
 mod concurrency;
 mod failures;
 mod instance;
 mod shapes;
 mod streams;
+mod tls;
