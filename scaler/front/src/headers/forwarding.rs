@@ -1,7 +1,8 @@
 //! What an instance is told about the client and the first hop.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr, ops::Range};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -53,34 +54,54 @@ pub(super) fn forwarded(
     origin: Origin,
     forwarding: Forwarding,
 ) {
-    let peer = origin.peer.to_canonical();
     let scheme = origin.scheme.as_str();
-    let node = match peer {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
-    };
-    let ours = format!(
-        "for={node};host=\"{}\";proto={scheme}",
-        host.to_str().unwrap_or("")
-    );
-    let add = |headers: &mut HeaderMap, name: HeaderName, ours: &str| {
-        let before = match forwarding {
-            Forwarding::Replace => None,
-            Forwarding::Append => joined(headers, &name),
-        };
-        let value = before.map_or_else(|| ours.to_owned(), |before| format!("{before}, {ours}"));
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
+    let (ours, node) = element(host, origin);
+    match forwarding {
+        Forwarding::Replace => {
+            set(headers, X_FORWARDED_FOR, ours.slice(node));
+            set(headers, header::FORWARDED, ours);
         }
-    };
-    add(headers, X_FORWARDED_FOR, &peer.to_string());
-    add(headers, header::FORWARDED, &ours);
+        Forwarding::Append => {
+            let peer = ours.slice(node);
+            for (name, ours) in [(X_FORWARDED_FOR, peer), (header::FORWARDED, ours)] {
+                let value = match joined(headers, &name) {
+                    Some(before) => [before.as_bytes(), b", ", &ours].concat().into(),
+                    None => ours,
+                };
+                set(headers, name, value);
+            }
+        }
+    }
     // These name the outermost hop, which a trusted proxy has said already.
     if forwarding == Forwarding::Replace || !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if forwarding == Forwarding::Replace || !headers.contains_key(X_FORWARDED_HOST) {
         headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// Our element of `Forwarded`, RFC 7239 section 4, and where the client's address stands in it.
+fn element(host: &HeaderValue, origin: Origin) -> (Bytes, Range<usize>) {
+    let mut text = String::with_capacity(80 + host.len());
+    let written = match origin.peer.to_canonical() {
+        IpAddr::V4(peer) => write!(text, "for={peer}").map(|()| 4..text.len()),
+        IpAddr::V6(peer) => {
+            write!(text, "for=\"[{peer}]\"").map(|()| 6..text.len().saturating_sub(2))
+        }
+    };
+    let node = written.expect("writing to a String cannot fail");
+    text.push_str(";host=\"");
+    text.push_str(host.to_str().unwrap_or(""));
+    text.push_str("\";proto=");
+    text.push_str(origin.scheme.as_str());
+    (text.into(), node)
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: Bytes) {
+    // Of valid values only valid ones are made.
+    if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+        headers.insert(name, value);
     }
 }
 

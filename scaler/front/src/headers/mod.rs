@@ -6,8 +6,9 @@ mod forwarding;
 mod tests;
 mod trusted;
 
-use std::fmt::Write as _;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 pub use connection::{remove_hop_by_hop, upgrade_wanted};
@@ -22,6 +23,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const LOG_ID: HeaderName = HeaderName::from_static("x-arr-log-id");
 
+/// Headers that a request may gain here.
+const ADDED: usize = 8;
+
+/// Where the ids stand in a traceparent.
+const TRACE_ID: Range<usize> = 3..35;
+const SPAN_ID: Range<usize> = 36..52;
+
 /// Longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -34,33 +42,22 @@ pub fn outgoing(
 ) -> HeaderValue {
     let upgrade = upgrade_wanted(headers);
     remove_hop_by_hop(headers);
-    let trusted: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| trusted_by_host(name))
-        .cloned()
-        .collect();
-    for name in trusted {
-        headers.remove(name);
-    }
+    remove_trusted(headers);
     // The client was answered 100 when its body was first read.
     headers.remove(header::EXPECT);
+    // Grown once, and not step by step.
+    headers.reserve(ADDED);
     headers.insert(header::HOST, host.clone());
     forwarded(headers, host, origin, forwarding);
-    let random = fastrand::u128(1..);
-    let mut id = String::with_capacity(32);
-    write!(id, "{random:032x}").expect("writing to a String cannot fail");
-    let fresh = HeaderValue::from_str(&id).expect("hexadecimal digits are a valid value");
+    let parent = new_traceparent();
+    let fresh = shared(parent.slice(TRACE_ID));
     // Without one the host takes a request for its platform's own.
     headers.insert(LOG_ID, fresh.clone());
     if !headers
         .get(TRACEPARENT)
         .is_some_and(|value| valid_traceparent(value.as_bytes()))
     {
-        let parent = format!("00-{id}-{:016x}-00", fastrand::u64(1..));
-        headers.insert(
-            TRACEPARENT,
-            HeaderValue::from_str(&parent).expect("hexadecimal digits are a valid value"),
-        );
+        headers.insert(TRACEPARENT, shared(parent));
     }
     let kept = headers.get(REQUEST_ID).filter(|value| {
         !value.is_empty()
@@ -74,6 +71,40 @@ pub fn outgoing(
         headers.insert(header::UPGRADE, protocol);
     }
     id
+}
+
+fn remove_trusted(headers: &mut HeaderMap) {
+    // Nearly always there is none, and a list of none is no allocation.
+    let trusted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| trusted_by_host(name))
+        .cloned()
+        .collect();
+    for name in trusted {
+        headers.remove(name);
+    }
+}
+
+/// The start of a trace, not sampled. One piece of memory holds it and the ids that are cut out of it.
+fn new_traceparent() -> Bytes {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    write_hex(&mut text[TRACE_ID], fastrand::u128(1..));
+    write_hex(&mut text[SPAN_ID], fastrand::u64(1..).into());
+    Bytes::copy_from_slice(&text)
+}
+
+/// Lower-case digits of `value`, its last ones when there are more than fit.
+fn write_hex(text: &mut [u8], mut value: u128) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in text.iter_mut().rev() {
+        *byte = DIGITS[(value & 15) as usize];
+        value >>= 4;
+    }
+}
+
+/// A value of text that was made here.
+fn shared(text: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text).expect("hexadecimal digits are a valid value")
 }
 
 /// Makes the headers of an instance's response those of ours to the client.

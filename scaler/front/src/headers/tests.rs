@@ -157,3 +157,35 @@ fn traces_and_ids_are_kept_when_valid_and_made_otherwise() {
         assert_eq!(made["x-request-id"].len(), 32);
     }
 }
+
+#[test]
+fn the_client_is_named_with_and_without_brackets() {
+    let mapped = "::ffff:10.0.0.7".parse().unwrap();
+    let long = "2001:db8::7".parse().unwrap();
+    for (peer, named, plain) in [
+        (mapped, "for=10.0.0.7;", "10.0.0.7"),
+        (long, "for=\"[2001:db8::7]\";", "2001:db8::7"),
+    ] {
+        let mut headers = HeaderMap::new();
+        let origin = Origin {
+            peer,
+            scheme: Scheme::Http,
+        };
+        let host = HeaderValue::from_static("a");
+        outgoing(&mut headers, &host, origin, Forwarding::Replace);
+        assert_eq!(headers["x-forwarded-for"], plain);
+        let forwarded = headers["forwarded"].to_str().unwrap();
+        assert_eq!(forwarded, format!("{named}host=\"a\";proto=http"));
+    }
+}
+
+#[test]
+fn a_new_trace_has_the_id_of_the_request() {
+    let sent = sent(&[], Forwarding::Replace);
+    let parent = sent["traceparent"].to_str().unwrap();
+    let id = sent["x-request-id"].to_str().unwrap();
+    assert_eq!(id.len(), 32);
+    assert_eq!(parent[..36], format!("00-{id}-"));
+    assert_eq!(sent["x-arr-log-id"], id);
+    assert_eq!(parent[52..], *"-00");
+}
