@@ -3,14 +3,19 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use crate::{pool::Slot, upstream::Connection};
+use crate::{
+    pool::Slot,
+    upstream::{BodyShare, Connection, Progress, Silence},
+};
 
 /// Body of a response to a client.
 #[derive(Debug)]
@@ -21,35 +26,70 @@ pub enum ResponseBody {
     Proxied(GuardedBody),
 }
 
-/// An instance's body, passed on as it comes. The slot is free when its last byte was read; when the client goes before, the rest is read and
+/// An instance's body, passed on as it comes; one that stays silent for longer than the group's response limit is broken off. The slot is free when its last byte was read; when the client goes before, the rest is read and
 /// thrown away, because only the end of the response tells that the instance has ended the request.
 #[derive(Debug)]
 pub struct GuardedBody {
     inner: Option<Incoming>,
     held: Option<Held>,
+    silence: Option<Silence>,
 }
 
 /// What a running request holds.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) slot: Slot,
-    pub(crate) connection: Connection,
+    connection: Connection,
+    /// The request's body.
+    sent: Option<BodyShare>,
 }
 
 impl Held {
+    pub(crate) fn new(slot: Slot, connection: Connection, sent: Option<BodyShare>) -> Self {
+        Self {
+            slot,
+            connection,
+            sent,
+        }
+    }
+
     /// The response was read to its end.
     pub(crate) fn complete(self) {
         let instance = self.slot.instance().clone();
-        instance.upstream().put_back(self.connection);
+        if self.all_sent() {
+            instance.upstream().put_back(self.connection);
+        }
         self.slot.complete();
+    }
+
+    /// The instance refused the request by `response`, of which only the head was read.
+    pub(crate) fn unsent(self, response: &Response<Incoming>) {
+        let instance = self.slot.instance().clone();
+        if response.body().is_end_stream() && self.all_sent() {
+            instance.upstream().put_back(self.connection);
+        }
+        self.slot.unsent();
+    }
+
+    /// Whether the request has ended too. Who answers before does not want the rest, and the connection carries nothing more.
+    fn all_sent(&self) -> bool {
+        self.sent.as_ref().is_none_or(|body| {
+            let ended = body.progress() == Progress::Ended;
+            if !ended {
+                body.stop();
+            }
+            ended
+        })
     }
 }
 
 impl GuardedBody {
     pub(crate) fn new(inner: Incoming, held: Held) -> Self {
+        let limit = held.slot.group().settings().response_limit;
         let mut body = Self {
             inner: Some(inner),
             held: Some(held),
+            silence: limit.map(Silence::new),
         };
         body.check_end();
         body
@@ -95,14 +135,25 @@ pub(crate) async fn discard(mut body: Incoming, held: Held, limit: Instant) {
     }
 }
 
+/// Why an instance's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// The connection broke, or what came was no HTTP.
+    #[error("the response body of the instance ended early: {0}")]
+    Instance(#[from] hyper::Error),
+    /// It sent nothing for too long.
+    #[error("the instance sent no part of its response body for {0:?}")]
+    Silent(Duration),
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ResponseError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Proxied(body) => body.poll(cx),
@@ -130,13 +181,22 @@ impl Body for ResponseBody {
 }
 
 impl GuardedBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
         match Pin::new(inner).poll_frame(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => match &mut self.silence {
+                // The rest is read and thrown away, as for a client that has gone.
+                Some(silence) => silence
+                    .poll(cx)
+                    .map(|()| Some(Err(ResponseError::Silent(silence.limit())))),
+                None => Poll::Pending,
+            },
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(silence) = &mut self.silence {
+                    silence.broken();
+                }
                 self.check_end();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -145,7 +205,7 @@ impl GuardedBody {
                 if let Some(held) = self.held.take() {
                     held.slot.broken();
                 }
-                Poll::Ready(Some(Err(error)))
+                Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
                 self.inner = None;

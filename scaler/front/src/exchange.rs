@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     body::{Held, discard},
     pool::Slot,
-    upstream::{Connection, RequestBody, SendError},
+    upstream::{BodyShare, Connection, RequestBody, SendError},
 };
 
 type Answer = Result<(Response<Incoming>, Connection), SendError>;
@@ -18,16 +18,19 @@ type Answer = Result<(Response<Incoming>, Connection), SendError>;
 pub(crate) struct Exchange {
     sending: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     slot: Option<Slot>,
+    body: Option<BodyShare>,
 }
 
 impl Exchange {
     pub(crate) fn start(slot: Slot, request: Request<RequestBody>) -> Self {
         let instance = slot.instance().clone();
+        let body = request.body().share();
         let protocol = slot.group().settings().protocol;
         let sending = Box::pin(async move { instance.upstream().send(protocol, request).await });
         Self {
             sending: Some(sending),
             slot: Some(slot),
+            body,
         }
     }
 
@@ -50,18 +53,24 @@ impl Drop for Exchange {
         if let (Some(sending), Some(slot)) = (self.sending.take(), self.slot.take())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(finish(sending, slot));
+            runtime.spawn(finish(sending, slot, self.body.take()));
         }
     }
 }
 
-async fn finish(sending: Pin<Box<dyn Future<Output = Answer> + Send>>, slot: Slot) {
+async fn finish(
+    sending: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    slot: Slot,
+    body: Option<BodyShare>,
+) {
     let limit = Instant::now() + slot.group().settings().linger;
     match tokio::time::timeout_at(limit, sending).await {
         Ok(Ok((response, connection))) => {
-            discard(response.into_body(), Held { slot, connection }, limit).await;
+            let held = Held::new(slot, connection, body);
+            discard(response.into_body(), held, limit).await;
         }
         Ok(Err(SendError::NotSent { .. })) => slot.refused(),
+        Ok(Err(SendError::Unprocessed(_))) => slot.unsent(),
         // The request body broke off with its client, so the end of the request is not seen.
         Ok(Err(SendError::Lost(_))) => drop(slot),
         Err(_) => slot.complete(),

@@ -1,8 +1,8 @@
 //! Sending one request until an instance has taken it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -17,11 +17,14 @@ use crate::{
     headers::SCALE_OUT,
     metrics::GroupMetrics,
     pool::{Group, NoSlot, Slot},
-    upstream::{RequestBody, SendError},
+    upstream::{BodyShare, Progress, RequestBody, SendError, Unprocessed},
 };
 
 /// Other instances that a request refused with the scale-out signal is offered to before it waits.
 const SHED_TRIES: u32 = 2;
+
+/// Connections that may be closed by instances under one request before such an instance is taken for one that does not serve.
+const GOING_AWAY_TRIES: u32 = 3;
 
 /// What the attempts of one request share.
 struct Attempts<'a> {
@@ -29,6 +32,7 @@ struct Attempts<'a> {
     numbers: &'a GroupMetrics,
     deadline: Instant,
     sheds: u32,
+    going_away: u32,
     story: &'a mut Story,
 }
 
@@ -53,6 +57,12 @@ pub(super) enum Failure {
     Late,
     #[error("the request body ended early")]
     Body,
+    #[error("the client sent no part of the request body for too long")]
+    Silent,
+    #[error(
+        "the instance refused the request before it looked at it, and too much of its body was sent already to offer it to another one: send it again"
+    )]
+    Refused,
     #[error("the instance changed to another protocol unasked")]
     Switched,
 }
@@ -63,6 +73,8 @@ impl Failure {
             Self::Lost => "instance-lost",
             Self::Late => "response-timeout",
             Self::Body => "request-body",
+            Self::Silent => "request-body-silent",
+            Self::Refused => "instance-refused",
             Self::Switched => "unasked-upgrade",
         }
     }
@@ -72,6 +84,8 @@ impl Failure {
             Self::Lost | Self::Switched => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Body => StatusCode::BAD_REQUEST,
+            Self::Silent => StatusCode::REQUEST_TIMEOUT,
+            Self::Refused => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -90,6 +104,7 @@ impl Proxy {
             numbers,
             deadline: Instant::now() + group.settings().patience,
             sheds: 0,
+            going_away: 0,
             story,
         };
         loop {
@@ -103,7 +118,7 @@ impl Proxy {
                         failure.status(),
                         failure.category(),
                         &failure.to_string(),
-                        None,
+                        (failure == Failure::Refused).then_some("1"),
                     ));
                 }
             }
@@ -116,8 +131,7 @@ impl Proxy {
         slot: Slot,
         request: Request<RequestBody>,
     ) -> Outcome {
-        let spare =
-            (attempts.sheds < SHED_TRIES && request.body().is_empty()).then(|| copy_of(&request));
+        let spare = Spare::of(&request);
         let limit = attempts.group.settings().response_limit;
         let mut exchange = Exchange::start(slot, request);
         let answered = match limit {
@@ -133,19 +147,18 @@ impl Proxy {
                 let shed = response.status() == StatusCode::TOO_MANY_REQUESTS
                     && response.headers().contains_key(&SCALE_OUT);
                 if shed {
-                    attempts.numbers.upstream("shed");
                     slot.shed(self.settings.shed_hold);
-                }
-                match spare {
-                    Some(whole) if shed => {
-                        attempts.sheds += 1;
-                        // The connection is not reused: its response was not read.
-                        drop((response, connection));
-                        slot.unsent();
-                        Outcome::Again(Box::new(whole))
+                    if let Some(whole) = attempts.again(&spare) {
+                        attempts.numbers.upstream("shed");
+                        let held = Held::new(slot, connection, spare.body);
+                        held.unsent(&response);
+                        attempts.pause(self.settings.shed_hold).await;
+                        return Outcome::Again(whole);
                     }
-                    _ => Outcome::Answered(Box::new(response), Held { slot, connection }),
+                    attempts.numbers.upstream("shed-passed-on");
                 }
+                spare.taken();
+                Outcome::Answered(Box::new(response), Held::new(slot, connection, spare.body))
             }
             Err(SendError::NotSent { request, reason }) => {
                 attempts.numbers.upstream("not-sent");
@@ -153,20 +166,60 @@ impl Proxy {
                 slot.refused();
                 Outcome::Again(request)
             }
-            Err(SendError::Lost(error)) if error.is_user() => {
-                drop(slot);
-                Outcome::Failed(Failure::Body)
+            Err(SendError::Unprocessed(how)) => {
+                attempts.numbers.upstream("unprocessed");
+                match how {
+                    Unprocessed::Refused => slot.shed(self.settings.shed_hold),
+                    Unprocessed::GoingAway => attempts.going_away += 1,
+                }
+                if attempts.going_away > GOING_AWAY_TRIES {
+                    // Every new connection is closed: asked again when it serves.
+                    slot.refused();
+                } else {
+                    slot.unsent();
+                }
+                let Some(whole) = attempts.again(&spare) else {
+                    return Outcome::Failed(Failure::Refused);
+                };
+                if how == Unprocessed::Refused {
+                    attempts.pause(self.settings.shed_hold).await;
+                }
+                Outcome::Again(whole)
             }
             Err(SendError::Lost(error)) => {
-                tracing::debug!(instance = ?slot.instance().uid(), %error, "no answer");
-                slot.broken();
-                Outcome::Failed(Failure::Lost)
+                let failure = match spare.body.as_ref().map(BodyShare::progress) {
+                    Some(Progress::Broken) => Failure::Body,
+                    Some(Progress::Silent) => Failure::Silent,
+                    _ => Failure::Lost,
+                };
+                if failure == Failure::Lost {
+                    tracing::debug!(instance = ?slot.instance().uid(), %error, "no answer");
+                    slot.broken();
+                } else {
+                    drop(slot);
+                }
+                Outcome::Failed(failure)
             }
         }
     }
 }
 
 impl Attempts<'_> {
+    /// The whole request, if it may be offered to another instance.
+    fn again(&self, spare: &Spare) -> Option<Box<Request<RequestBody>>> {
+        let over = self.sheds > SHED_TRIES && Instant::now() >= self.deadline;
+        (!over).then(|| spare.again())?
+    }
+
+    /// An instance takes no more at the moment. After some others have said the same the request waits, as long as it may: more instances are asked for.
+    async fn pause(&mut self, hold: Duration) {
+        self.sheds += 1;
+        if self.sheds > SHED_TRIES {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            tokio::time::sleep(hold.min(left)).await;
+        }
+    }
+
     async fn slot(&mut self) -> Result<Slot, NoSlot> {
         if let Some(slot) = self.group.try_acquire() {
             return Ok(slot);
@@ -218,13 +271,38 @@ impl Attempts<'_> {
     }
 }
 
-/// A second copy of a request without a body.
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    debug_assert!(*copy.method() != Method::CONNECT, "refused at the door");
-    copy
+/// What is needed to send a request once more.
+struct Spare {
+    head: Request<()>,
+    body: Option<BodyShare>,
+}
+
+impl Spare {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        Self {
+            head,
+            body: request.body().share(),
+        }
+    }
+
+    /// The whole request; none when too much of its body was read.
+    fn again(&self) -> Option<Box<Request<RequestBody>>> {
+        let body = match &self.body {
+            None => RequestBody::Empty,
+            Some(share) => share.take()?,
+        };
+        Some(Box::new(self.head.clone().map(|()| body)))
+    }
+
+    /// The instance has begun to answer: it is not sent again.
+    fn taken(&self) {
+        if let Some(share) = &self.body {
+            share.taken();
+        }
+    }
 }

@@ -1,0 +1,100 @@
+//! HTTP/1.1: a connection carries one request at a time. Slots bound their number, so that the pool is a stack of idle ones.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{CONNECT_LIMIT, Connection, Dial, RequestBody, SendError};
+
+/// An idle connection that was not used for longer is not used again: many servers close after 5 s (Node.js, uvicorn), the functions host after 130 s, and a
+/// request that meets the closing may have run.
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
+
+pub(super) type Sender = http1::SendRequest<RequestBody>;
+
+/// Idle connections to one address, the one used last on top.
+#[derive(Debug, Default)]
+pub(super) struct Idle(Mutex<Vec<(Sender, Instant)>>);
+
+impl Idle {
+    pub(super) async fn send(
+        &self,
+        dial: &Dial,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Connection), SendError> {
+        loop {
+            let (mut connection, reused) = match self.take().await {
+                Some(connection) => (connection, true),
+                None => match connect(dial).await {
+                    Ok(connection) => (connection, false),
+                    Err(reason) => return Err(SendError::not_sent(request, reason)),
+                },
+            };
+            match connection.try_send_request(request).await {
+                Ok(response) => return Ok((response, Connection::Http1(connection))),
+                Err(mut failed) => match failed.take_message() {
+                    // The instance closed an idle connection while it was picked: the next one.
+                    Some(whole) if reused => request = whole,
+                    Some(whole) => {
+                        let reason = failed.into_error().to_string();
+                        return Err(SendError::not_sent(whole, reason));
+                    }
+                    None => return Err(SendError::Lost(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn take(&self) -> Option<Sender> {
+        loop {
+            let (mut connection, since) = self.0.lock().pop()?;
+            if since.elapsed() > IDLE_LIMIT {
+                // The rest of the stack is older still.
+                self.0
+                    .lock()
+                    .retain(|(_, since)| since.elapsed() <= IDLE_LIMIT);
+                continue;
+            }
+            if ready(&mut connection).await {
+                return Some(connection);
+            }
+        }
+    }
+
+    pub(super) fn put(&self, connection: Sender) {
+        if !connection.is_closed() {
+            self.0.lock().push((connection, Instant::now()));
+        }
+    }
+}
+
+/// Whether the connection can carry a request: it may still have to see that the one before has ended.
+async fn ready(connection: &mut Sender) -> bool {
+    if connection.is_closed() {
+        return false;
+    }
+    let ready = connection.ready();
+    let mut ready = std::pin::pin!(ready);
+    match ready.as_mut().now_or_never() {
+        Some(ready) => ready.is_ok(),
+        None => matches!(tokio::time::timeout(CONNECT_LIMIT, ready).await, Ok(Ok(()))),
+    }
+}
+
+async fn connect(dial: &Dial) -> Result<Sender, String> {
+    let stream = dial.connect().await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| dial.told(error))?;
+    tokio::spawn(async move {
+        // Its requests report what broke it.
+        connection.with_upgrades().await.ok();
+    });
+    sender.ready().await.map_err(|error| dial.told(error))?;
+    Ok(sender)
+}
