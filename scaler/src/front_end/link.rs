@@ -163,6 +163,7 @@ impl Link {
 
     async fn hear(&self, stream: StreamId, message: FromDataRole) -> Result<(), FrontError> {
         let epoch = Epoch(message.epoch);
+        let start = wire::decode_start(&message);
         let heard = wire::decode_from_data_role(message)
             .map_err(|error| FrontError::Message(error.to_string()))?;
         match heard {
@@ -170,6 +171,10 @@ impl Link {
                 let event = StreamEvent::Message { stream, message };
                 // Gone at the end of the process only.
                 self.events.send(event).await.ok();
+                if let Some((uid, ages)) = start {
+                    let event = StreamEvent::Started { stream, uid, ages };
+                    self.events.send(event).await.ok();
+                }
             }
             Heard::Routes(routes) => self.routing.apply(epoch, &routes),
         }

@@ -7,20 +7,23 @@ use super::pods::{InstancePod, PodName, group_id};
 use super::record::Record;
 use super::role::front_end_of;
 use super::service::ConnectionId;
+use super::starts::PodStart;
 use super::view::{DemandEvent, GroupView, PodCounts, RoleView};
-use super::wire::encode_from_data_role;
+use super::wire::{encode_from_data_role, encode_start};
 use crate::index::{GroupKey, GroupPlan, HttpPlan, Seen};
 use k8s_openapi::api::core::v1::Pod;
 use maniple_core::slots::RemovalState;
 use maniple_core::slots::data_role::{DataRole, Deposed, Effect, Effects, InstanceSpec, Settings};
 use maniple_core::slots::message::{
-    FrontEndId, FrontEndSays, GroupId, InstanceUid, MemberRecord, Rank, Session, Tier, ToDataRole,
+    DataRoleSays, FrontEndId, FrontEndSays, GroupId, InstanceUid, MemberRecord, Rank, Session,
+    Tier, ToDataRole, ToFrontEnd,
 };
 use maniple_proto::slots::FromDataRole;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Who speaks on a stream.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ struct Instance {
     removable: bool,
     /// What the books were told last.
     told: Option<InstanceSpec>,
+    /// None when it had an address before this process saw it.
+    start: Option<PodStart>,
 }
 
 /// The books of one term.
@@ -63,6 +68,8 @@ pub(super) struct Books<C> {
     names: HashMap<InstanceUid, PodName>,
     groups: HashMap<GroupId, Declared>,
     wanted: HashMap<GroupId, u32>,
+    /// When more instances of a group were last wanted than before.
+    rises: HashMap<GroupId, Instant>,
     peaks: HashMap<GroupId, Peaks>,
     told: HashMap<GroupId, GroupView>,
     /// Empty instances that have gone, by group.
@@ -101,6 +108,7 @@ impl<C: Cluster> Books<C> {
             names: HashMap::new(),
             groups: HashMap::new(),
             wanted: HashMap::new(),
+            rises: HashMap::new(),
             peaks: HashMap::new(),
             told: HashMap::new(),
             departed: HashMap::new(),
@@ -271,6 +279,7 @@ impl<C: Cluster> Books<C> {
         let group = group_id(&key.app.namespace, &key.app.name, key.group());
         self.groups.remove(&group);
         self.wanted.remove(&group);
+        self.rises.remove(&group);
         self.peaks.remove(&group);
         self.told.remove(&group);
     }
@@ -278,10 +287,13 @@ impl<C: Cluster> Books<C> {
     /// The number that was decided.
     pub(super) fn want(&mut self, group: &GroupKey, desired: Option<u32>, now_ms: u64) {
         let group = group_id(&group.app.namespace, &group.app.name, group.group());
-        match desired {
+        let before = match desired {
             Some(desired) => self.wanted.insert(group.clone(), desired),
             None => self.wanted.remove(&group),
         };
+        if desired > Some(before.unwrap_or(0)) {
+            self.rises.insert(group.clone(), Instant::now());
+        }
         self.shrink(&group, now_ms);
     }
 
@@ -325,12 +337,20 @@ impl<C: Cluster> Books<C> {
         {
             *self.departed.entry(group.clone()).or_default() += 1;
         }
+        let (young, decided) = (pod.ip.is_none(), self.rises.get(&group).copied());
         let mut instance = Instance {
             pod,
             claiming: known.as_ref().is_some_and(|known| known.claiming),
             removable: known.as_ref().is_some_and(|known| known.removable),
+            start: match &known {
+                Some(known) => known.start,
+                None => young.then(|| PodStart::new(decided)),
+            },
             told: known.and_then(|known| known.told),
         };
+        if let (Some(_), Some(start)) = (instance.pod.ip, &mut instance.start) {
+            start.addressed();
+        }
         if instance.pod.claim.is_none() && !instance.claiming {
             // Long before it has an address, so that no request waits for this write.
             instance.claiming = true;
@@ -470,7 +490,7 @@ impl<C: Cluster> Books<C> {
                 Effect::Send { to, message } => {
                     let stream = self.streams.get(&to).and_then(|id| self.speakers.get(id));
                     if let Some(stream) = stream.filter(|s| s.session == message.header.session) {
-                        let _ = stream.to.send(encode_from_data_role(&message));
+                        let _ = stream.to.send(self.encode(&message));
                     }
                 }
                 Effect::AddMember(member) => {
@@ -502,6 +522,18 @@ impl<C: Cluster> Books<C> {
                     }
                 }
             }
+        }
+    }
+
+    fn encode(&self, message: &ToFrontEnd) -> FromDataRole {
+        let ages = match &message.body {
+            DataRoleSays::Instance(info) => self.names.get(&info.uid),
+            _ => None,
+        };
+        let ages = ages.and_then(|name| self.instances.get(name)?.start?.ages());
+        match ages {
+            Some(ages) => encode_start(message, &ages),
+            None => encode_from_data_role(message),
         }
     }
 

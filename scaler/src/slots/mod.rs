@@ -4,6 +4,7 @@
 //! * `record`, `cluster`, `pods`: what is kept in and seen of the cluster.
 //! * `service`: the streams of front ends.
 //! * `books`, `role`: the rules of the protocol (in the core) joined with all of that.
+//! * `starts`: how pods came to be, for those who wait for them.
 //! * `view`: what the decisions are made from.
 
 mod books;
@@ -15,6 +16,7 @@ mod record;
 mod role;
 mod routes;
 mod service;
+mod starts;
 mod view;
 pub mod wire;
 

@@ -3,7 +3,8 @@
 mod read;
 mod write;
 
-use maniple_core::slots::message::{GroupId, ToDataRole, ToFrontEnd};
+use maniple_core::slots::message::{GroupId, InstanceUid, ToDataRole, ToFrontEnd};
+use maniple_front::cold::StartAges;
 use maniple_proto::slots as proto;
 use std::time::Duration;
 
@@ -81,6 +82,11 @@ pub fn encode_from_data_role(message: &ToFrontEnd) -> proto::FromDataRole {
     write::from_data_role(message)
 }
 
+/// A message about an instance that has just started, as it is sent.
+pub fn encode_start(message: &ToFrontEnd, ages: &StartAges) -> proto::FromDataRole {
+    write::start(message, ages)
+}
+
 /// The routes as they are sent. `epoch` is that of the data role.
 pub fn encode_routes(epoch: u64, routes: &[RouteSpec]) -> proto::FromDataRole {
     write::routes(epoch, routes)
@@ -92,6 +98,11 @@ pub fn encode_routes(epoch: u64, routes: &[RouteSpec]) -> proto::FromDataRole {
 /// When it cannot come from a data role of a version that this process knows.
 pub fn decode_from_data_role(message: proto::FromDataRole) -> Result<Heard, WireError> {
     read::from_data_role(message)
+}
+
+/// What a message tells of the start of an instance, beside what [`decode_from_data_role`] reads.
+pub fn decode_start(message: &proto::FromDataRole) -> Option<(InstanceUid, StartAges)> {
+    read::start(message)
 }
 
 #[cfg(test)]

@@ -584,6 +584,22 @@ pub struct Instance {
     /// Smaller numbers are used before greater ones.
     #[prost(uint64, tag = "7")]
     pub age: u64,
+    /// How it started, when that was seen; for those who wait for it.
+    #[prost(message, optional, tag = "8")]
+    pub start: ::core::option::Option<StartAges>,
+}
+/// How long ago, in microseconds, when the message was sent. Ages, because no two clocks agree.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartAges {
+    /// It was decided to have more instances; absent when somebody else decides.
+    #[prost(uint64, optional, tag = "1")]
+    pub decided_us: ::core::option::Option<u64>,
+    /// Its pod was seen first.
+    #[prost(uint64, tag = "2")]
+    pub seen_us: u64,
+    /// The address of the pod was seen first.
+    #[prost(uint64, tag = "3")]
+    pub addressed_us: u64,
 }
 /// An instance is gone with everything that ran on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

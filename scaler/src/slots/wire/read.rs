@@ -6,6 +6,7 @@ use maniple_core::slots::message::{
     Header, HeldSlots, Hello, InstanceInfo, InstanceUid, MemberRecord, Rank, Seq, Session, Sync,
     Tier, ToDataRole, ToFrontEnd,
 };
+use maniple_front::cold::StartAges;
 use maniple_proto::slots as proto;
 use maniple_proto::slots::from_data_role::Body as DataRoleBody;
 use maniple_proto::slots::from_front_end::Body as FrontEndBody;
@@ -178,6 +179,19 @@ fn instance(said: proto::Instance) -> Result<InstanceInfo, WireError> {
             age: said.age,
         },
     })
+}
+
+pub(super) fn start(message: &proto::FromDataRole) -> Option<(InstanceUid, StartAges)> {
+    let Some(DataRoleBody::Instance(said)) = &message.body else {
+        return None;
+    };
+    let start = said.start.as_ref()?;
+    let ages = StartAges {
+        decided: start.decided_us.map(Duration::from_micros),
+        seen: Duration::from_micros(start.seen_us),
+        addressed: Duration::from_micros(start.addressed_us),
+    };
+    Some((uid(said.uid).ok()?, ages))
 }
 
 fn route(said: proto::Route) -> Result<RouteSpec, WireError> {

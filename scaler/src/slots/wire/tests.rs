@@ -174,6 +174,41 @@ proptest! {
 }
 
 #[test]
+fn the_start_of_an_instance_comes_beside_what_is_said_of_it() {
+    let info = InstanceInfo {
+        handle: Handle(1),
+        uid: InstanceUid(7),
+        address: "10.0.0.1:80".parse().unwrap(),
+        group: GroupId::new("ns/app/http"),
+        cap: 4,
+        rank: Rank {
+            tier: Tier::OnDemand,
+            age: 1,
+        },
+    };
+    let said = ToFrontEnd {
+        header: Header {
+            epoch: Epoch(3),
+            session: Session(1),
+            seq: Seq(1),
+            ack: Seq(0),
+        },
+        body: DataRoleSays::Instance(info),
+    };
+    for decided in [None, Some(Duration::from_micros(325_001))] {
+        let ages = StartAges {
+            decided,
+            seen: Duration::from_millis(305),
+            addressed: Duration::ZERO,
+        };
+        let sent = encode_start(&said, &ages);
+        assert_eq!(decode_start(&sent), Some((InstanceUid(7), ages)));
+        assert_eq!(decode_from_data_role(sent), Ok(Heard::Slots(said.clone())));
+    }
+    assert_eq!(decode_start(&encode_from_data_role(&said)), None);
+}
+
+#[test]
 fn what_is_not_understood_is_refused_and_not_guessed() {
     let empty = proto::FromFrontEnd::default();
     assert_eq!(decode_from_front_end(empty), Err(WireError::Body));

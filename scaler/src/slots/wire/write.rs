@@ -5,6 +5,7 @@ use maniple_core::slots::message::{
     DataRoleSays, FrontEndSays, GroupDemand, Handle, Header, Hello, InstanceInfo, Sync, Tier,
     ToDataRole, ToFrontEnd,
 };
+use maniple_front::cold::StartAges;
 use maniple_proto::slots as proto;
 use maniple_proto::slots::from_data_role::Body as DataRoleBody;
 use maniple_proto::slots::from_front_end::Body as FrontEndBody;
@@ -69,6 +70,22 @@ pub(super) fn from_data_role(message: &ToFrontEnd) -> proto::FromDataRole {
         ack: ack.0,
         body: Some(body),
     }
+}
+
+pub(super) fn start(message: &ToFrontEnd, ages: &StartAges) -> proto::FromDataRole {
+    let mut message = from_data_role(message);
+    if let Some(DataRoleBody::Instance(instance)) = &mut message.body {
+        instance.start = Some(proto::StartAges {
+            decided_us: ages.decided.map(microseconds),
+            seen_us: microseconds(ages.seen),
+            addressed_us: microseconds(ages.addressed),
+        });
+    }
+    message
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn routes(epoch: u64, routes: &[RouteSpec]) -> proto::FromDataRole {
@@ -174,5 +191,6 @@ fn instance(info: &InstanceInfo) -> proto::Instance {
         cap: info.cap.into(),
         always_ready: info.rank.tier == Tier::AlwaysReady,
         age: info.rank.age,
+        start: None,
     }
 }
