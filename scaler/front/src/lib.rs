@@ -10,6 +10,7 @@
 
 pub mod body;
 pub mod check;
+mod closing;
 pub mod cold;
 pub mod control;
 mod exchange;
@@ -20,5 +21,6 @@ mod probe;
 pub mod proxy;
 pub mod routes;
 pub mod server;
+mod timer;
 pub mod tls;
 pub mod upstream;

@@ -1,6 +1,13 @@
 //! Accepting connections, and ending them in order.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -15,8 +22,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    closing::{Closing, End},
     headers::{Origin, Scheme},
     proxy::Proxy,
+    timer::HeadTimer,
     tls::{Certificates, Handshakes},
 };
 
@@ -88,10 +97,12 @@ pub async fn serve_all(
     stop: CancellationToken,
 ) {
     let open = TaskTracker::new();
+    let closing = Closing::default();
     let cut = CancellationToken::new();
     let shared = Shared {
         room: Arc::new(Semaphore::new(settings.connections)),
         builder: Arc::new(builder(&settings)),
+        closing: closing.clone(),
         open: open.clone(),
         cut: cut.clone(),
         stop,
@@ -104,6 +115,7 @@ pub async fn serve_all(
         shared.clone().accept(door.listener, handshakes)
     });
     futures::future::join_all(accepting).await;
+    closing.tell(End::Graceful);
     open.close();
     proxy.tunnels().close();
     let quiet = async {
@@ -119,6 +131,7 @@ pub async fn serve_all(
             upgraded = proxy.tunnels().len(),
             "connections are cut at the drain limit"
         );
+        closing.tell(End::Cut);
         cut.cancel();
         open.wait().await;
     }
@@ -129,7 +142,9 @@ pub async fn serve_all(
 struct Shared {
     room: Arc<Semaphore>,
     builder: Arc<auto::Builder<TokioExecutor>>,
+    closing: Closing,
     open: TaskTracker,
+    /// Ends handshakes at the drain limit.
     cut: CancellationToken,
     stop: CancellationToken,
     proxy: Arc<Proxy>,
@@ -158,10 +173,7 @@ impl Shared {
             stream.set_nodelay(true).ok();
             let (shared, handshakes) = (self.clone(), handshakes.clone());
             self.open.spawn(async move {
-                tokio::select! {
-                    () = shared.connection(stream, peer.ip(), handshakes) => {}
-                    () = shared.cut.cancelled() => {}
-                }
+                shared.connection(stream, peer.ip(), handshakes).await;
                 drop(permit);
             });
         }
@@ -177,7 +189,11 @@ impl Shared {
             }
             Some(handshakes) => {
                 let _open = metrics.connection("https");
-                if let Some(stream) = handshakes.run(stream, metrics).await {
+                let secured = tokio::select! {
+                    secured = handshakes.run(stream, metrics) => secured,
+                    () = self.cut.cancelled() => return,
+                };
+                if let Some(stream) = secured {
                     self.serve(stream, origin(Scheme::Https)).await;
                 }
             }
@@ -189,22 +205,29 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let proxy = self.proxy.clone();
+        // One count of users for each connection, not one for all that every core writes at every request.
+        let own = Arc::new(self.proxy.clone());
         let service = service_fn(move |request| {
-            let proxy = proxy.clone();
+            let proxy = own.clone();
             async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, origin).await) }
         });
-        let connection = self
-            .builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut builder = self.builder.as_ref().clone();
+        builder.http1().timer(HeadTimer::default());
+        let mut connection =
+            pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let (place, mut told) = (self.closing.enter(), End::None);
+        let ended = poll_fn(|cx| {
+            let end = place.poll(cx);
+            if end == End::Cut {
+                return Poll::Ready(Ok(()));
             }
-        };
+            if end != told {
+                told = end;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await;
         if let Err(error) = ended {
             tracing::debug!(%error, peer = %origin.peer, "connection ended");
         }
@@ -215,7 +238,6 @@ fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
         .header_read_timeout(settings.head_limit)
         .max_buf_size(settings.head_bytes)
         .max_headers(settings.head_lines);
