@@ -84,4 +84,8 @@ pub mod event {
     pub const ROLLOUT_FAILED: &str = "RolloutFailed";
     /// An instance ended although nobody stopped it, also with exit code 0.
     pub const INSTANCE_EXITED: &str = "InstanceExited";
+    /// On a Secret: a certificate between front ends and scaler was made or renewed, or the CAs beside it changed.
+    pub const CERTIFICATE_WRITTEN: &str = "CertificateWritten";
+    /// On a Secret: what it held was of no use and was made anew.
+    pub const CERTIFICATE_REPLACED: &str = "CertificateReplaced";
 }

@@ -2,9 +2,11 @@
 //! its status what came of it.
 //!
 //! Reconciling is a pipeline (`controller/function_app`): dereference (I/O) -> validate (pure) -> build (pure) -> apply (I/O)
-//! -> status. `ports` holds the other processes that it asks: the hosts and the scaler.
+//! -> status. `ports` holds the other processes that it asks: the hosts and the scaler. `certificates` are those by which front
+//! ends and scaler know each other.
 
 pub mod args;
+pub mod certificates;
 pub mod controller;
 pub mod metrics;
 pub mod ports;

@@ -1,7 +1,9 @@
 //! The operator's process.
 
 use clap::Parser;
+use kube::runtime::events::{Recorder, Reporter};
 use maniple_operator::args::Platform;
+use maniple_operator::certificates::{CertificateArgs, ClusterSecrets, keep};
 use maniple_operator::controller::function_app;
 use maniple_operator::metrics::OperatorMetrics;
 use maniple_runtime::{
@@ -18,6 +20,9 @@ struct Args {
 
     #[command(flatten)]
     platform: Platform,
+
+    #[command(flatten)]
+    certificates: CertificateArgs,
 
     /// Namespace of the Lease by which the replicas elect a leader.
     #[arg(
@@ -45,6 +50,13 @@ fn own_name() -> String {
     format!("{host}-{}", std::process::id())
 }
 
+fn reporter() -> Reporter {
+    Reporter {
+        controller: "maniple-operator".into(),
+        instance: None,
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -66,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
 
     let (stop, readiness) = (work.token(), runtime.readiness.clone());
     let platform = args.platform;
+    let certificates = args.certificates.settings(&args.lease_namespace);
     work.spawn("controller", async move {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -73,8 +86,19 @@ async fn main() -> anyhow::Result<()> {
         }
         tracing::info!("leading");
         metrics.leading(true);
+        let (secrets, recorder) = (client.clone(), Recorder::new(client.clone(), reporter()));
+        let (certified, ending) = (metrics.clone(), stop.clone());
+        let certify = async move {
+            if let Some(settings) = certificates {
+                let secrets = ClusterSecrets::new(secrets, &settings.namespace);
+                keep(secrets, settings, certified, recorder, ending).await;
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             result = function_app::run(client, platform, metrics.clone(), readiness, stop.clone()) => result?,
+            // Ends with the others: every write of it leaves a state that the next leader can go on from.
+            () = certify => {}
             // Another replica may lead by now: end at once, with whatever was under way.
             () = leadership.until_following() => anyhow::bail!("the lease was lost"),
         }

@@ -18,6 +18,11 @@ struct Kind {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    certificate: &'static str,
+}
+
 /// Counters of the operator.
 #[derive(Clone, Debug)]
 pub struct OperatorMetrics {
@@ -28,6 +33,9 @@ pub struct OperatorMetrics {
     leading: Gauge,
     watch_errors: Family<Kind, Counter>,
     last_success: Gauge,
+    certificate_ends: Family<Certificate, Gauge>,
+    certificate_writes: Family<Certificate, Counter>,
+    certificate_failures: Family<Category, Counter>,
 }
 
 impl OperatorMetrics {
@@ -42,6 +50,9 @@ impl OperatorMetrics {
             leading: Gauge::default(),
             watch_errors: Family::default(),
             last_success: Gauge::default(),
+            certificate_ends: Family::default(),
+            certificate_writes: Family::default(),
+            certificate_failures: Family::default(),
         };
         metrics.register(|registry| {
             registry.register("operator_reconciles", "Reconcile runs", own.runs.clone());
@@ -75,6 +86,21 @@ impl OperatorMetrics {
                 "When a reconcile run last succeeded, seconds since 1970; 0 when none did",
                 own.last_success.clone(),
             );
+            registry.register(
+                "operator_certificate_end_timestamp_seconds",
+                "When a certificate between front ends and scaler ends, seconds since 1970",
+                own.certificate_ends.clone(),
+            );
+            registry.register(
+                "operator_certificate_writes",
+                "Writes of Secrets with certificates",
+                own.certificate_writes.clone(),
+            );
+            registry.register(
+                "operator_certificate_failures",
+                "Failed looks at the certificates",
+                own.certificate_failures.clone(),
+            );
         });
         own
     }
@@ -106,5 +132,26 @@ impl OperatorMetrics {
     /// Whether this replica reconciles.
     pub fn leading(&self, leading: bool) {
         self.leading.set(i64::from(leading));
+    }
+
+    /// A certificate ends at this time, in seconds since 1970.
+    pub fn certificate_ends(&self, certificate: &'static str, end: i64) {
+        self.certificate_ends
+            .get_or_create(&Certificate { certificate })
+            .set(end);
+    }
+
+    /// A Secret with a certificate was written.
+    pub fn certificate_written(&self, certificate: &'static str) {
+        self.certificate_writes
+            .get_or_create(&Certificate { certificate })
+            .inc();
+    }
+
+    /// The certificates could not be looked after.
+    pub fn certificate_failed(&self, category: &'static str) {
+        self.certificate_failures
+            .get_or_create(&Category { category })
+            .inc();
     }
 }
