@@ -40,6 +40,14 @@ pub struct FrontArgs {
     #[arg(long, env = "MANIPLE_TRUST_FORWARDED", default_value_t = false, action = clap::ArgAction::Set)]
     pub trust_forwarded: bool,
 
+    /// Encrypted requests.
+    #[command(flatten)]
+    pub tls: ServingTlsArgs,
+
+    /// Whether responses to requests that waited for an instance to start carry `server-timing` with what they waited for.
+    #[arg(long, env = "MANIPLE_COLD_START_HEADER", default_value_t = false, action = clap::ArgAction::Set)]
+    pub cold_start_header: bool,
+
     /// Seconds for which connections are still accepted after the process was asked to stop, until nobody sends any here.
     #[arg(long, env = "MANIPLE_STOP_DELAY_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=300))]
     pub stop_delay_seconds: u64,
@@ -47,6 +55,35 @@ pub struct FrontArgs {
     /// Seconds that running requests have after that.
     #[arg(long, env = "MANIPLE_DRAIN_SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub drain_seconds: u64,
+}
+
+/// How encrypted requests are taken.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServingTlsArgs {
+    /// Where encrypted requests are taken, when there is a certificate.
+    #[arg(
+        long,
+        env = "MANIPLE_TLS_LISTEN_ADDRESS",
+        default_value = "0.0.0.0:8443"
+    )]
+    pub tls_listen_address: SocketAddr,
+
+    /// Folder with `tls.crt` and `tls.key`, read again when they change. Of several the one is used whose certificate is for the name that a
+    /// client asks for, or else the first.
+    #[arg(
+        long = "tls-folder",
+        env = "MANIPLE_TLS_FOLDERS",
+        value_delimiter = ','
+    )]
+    pub tls_folders: Vec<PathBuf>,
+
+    /// TLS handshakes at a time; more wait.
+    #[arg(long, env = "MANIPLE_TLS_HANDSHAKES", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tls_handshakes: u32,
+
+    /// Seconds from an accepted connection to the end of its TLS handshake.
+    #[arg(long, env = "MANIPLE_TLS_HANDSHAKE_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub tls_handshake_seconds: u64,
 }
 
 /// How the scaler's replicas are reached.
@@ -105,6 +142,7 @@ impl FrontArgs {
             } else {
                 Forwarding::Replace
             },
+            cold_start_header: self.cold_start_header,
             ..ProxySettings::default()
         }
     }
@@ -113,6 +151,8 @@ impl FrontArgs {
         ServerSettings {
             connections: self.max_connections as usize,
             drain_limit: self.drain_limit(),
+            handshakes: self.tls.tls_handshakes as usize,
+            handshake_limit: Duration::from_secs(self.tls.tls_handshake_seconds),
             ..ServerSettings::default()
         }
     }

@@ -30,6 +30,21 @@ pub enum FrontError {
     #[error("no random id for this process: {0}")]
     Random(String),
 
+    /// A port for requests cannot be opened.
+    #[error("listen address {address} cannot be opened: {source}; choose another with {argument}")]
+    Listen {
+        /// What was asked for.
+        address: std::net::SocketAddr,
+        /// Where it was asked for.
+        argument: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// No certificate towards clients can be used.
+    #[error(transparent)]
+    Serving(#[from] maniple_front::tls::TlsError),
+
     /// A certificate, key or CA file cannot be read.
     #[error("tls file {path}: {source}; it must hold PEM text")]
     TlsFile {
@@ -61,6 +76,8 @@ impl FrontError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::PodUid { .. } | Self::State { .. } | Self::Random(_) => "identity",
+            Self::Listen { .. } => "listen",
+            Self::Serving(error) => error.category(),
             Self::TlsFile { .. } => "tls",
             Self::Connect(_) => "connect",
             Self::Stream(_) => "stream",

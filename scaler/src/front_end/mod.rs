@@ -3,6 +3,7 @@
 //! It has no access to the Kubernetes API: routes, instances and slots arrive on the streams.
 //!
 //! * [`args`]: what can be set.
+//! * [`doors`]: the ports on which requests come.
 //! * [`identity`]: who this process is among the front ends.
 //! * [`connector`]: connections to a replica, authenticated both ways.
 //! * [`link`]: one stream to one replica; [`replicas`]: one link for each.
@@ -11,6 +12,7 @@
 
 mod args;
 mod connector;
+mod doors;
 mod error;
 mod identity;
 mod link;
@@ -21,6 +23,6 @@ mod routing;
 #[cfg(test)]
 mod tests;
 
-pub use args::{FrontArgs, ScalerArgs};
+pub use args::{FrontArgs, ScalerArgs, ServingTlsArgs};
 pub use error::FrontError;
 pub use process::run;

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use maniple_core::slots::message::MemberRecord;
 use maniple_front::{
     control::{Control, ControlSettings, StreamEvent},
@@ -14,16 +13,16 @@ use maniple_front::{
     pool::Pool,
     proxy::Proxy,
     routes::Routes,
-    server::serve,
+    server::serve_all,
 };
 use maniple_runtime::{Component, Pending, Router, Runtime};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     FrontArgs,
     connector::Connector,
-    identity,
+    doors, identity,
     link::Link,
     metrics::{LinkMetrics, PoolCollector},
     replicas,
@@ -49,16 +48,9 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
     let unready = runtime.readiness.pending("routes from the scaler");
     let member = identity::new(&args)?;
     let connector = Arc::new(Connector::new(args.scaler.clone()).await?);
-    let listener = TcpListener::bind(args.listen_address)
-        .await
-        .with_context(|| {
-            format!(
-                "listen address {} cannot be opened; choose another with --listen-address",
-                args.listen_address
-            )
-        })?;
+    let doors = doors::open(&args).await?;
     runtime.serve_admin(Router::new()).await?;
-    tracing::info!(id = ?member.id, address = %listener.local_addr()?, "takes requests");
+    tracing::info!(id = ?member.id, address = %args.listen_address, tls = doors.certificates.is_some(), "takes requests");
 
     // In the order in which they stop: running requests end, then the slots go back, then the Bye leaves.
     let requests = runtime
@@ -78,6 +70,10 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
         control.run(heard, stop).await;
         Ok::<(), Infallible>(())
     });
+    if let Some(certificates) = doors.certificates {
+        let (metrics, stop) = (parts.metrics, streams.token());
+        tokio::spawn(certificates.follow(doors::LOOK, metrics, stop));
+    }
     let (proxy, settings, delay) = (parts.proxy, args.server(), args.stop_delay());
     let stop = requests.token();
     requests.spawn("requests", async move {
@@ -88,7 +84,7 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
             tokio::time::sleep(delay).await;
             closed.cancel();
         };
-        tokio::join!(serve(listener, proxy, settings, closed.clone()), close);
+        tokio::join!(serve_all(doors.all, proxy, settings, closed.clone()), close);
         Ok::<(), Infallible>(())
     });
 
@@ -103,6 +99,7 @@ pub(super) struct Parts {
     /// What the streams tell the control task.
     pub(super) heard: mpsc::Receiver<StreamEvent>,
     pub(super) proxy: Arc<Proxy>,
+    pub(super) metrics: Metrics,
 }
 
 /// Joins the parts. `unready` ends with the first routes.
@@ -131,6 +128,7 @@ pub(super) fn assemble(
         link,
         control: Control::new(member, pool, ControlSettings::default()),
         heard,
-        proxy: Arc::new(Proxy::new(routes, args.proxy(), metrics)),
+        proxy: Arc::new(Proxy::new(routes, args.proxy(), metrics.clone())),
+        metrics,
     }
 }
