@@ -26,8 +26,9 @@ subjects:
     namespace: {{ $root.Release.Namespace }}
 {{- end }}
 
-{{- /* Rights on the Lease of leader election. Creating cannot be limited to a name. Takes (dict "root" $ "component" name). */}}
-{{- define "maniple.leaseRights" -}}
+{{- /* Rights in the release's own namespace: the Lease of leader election, and further rules. Creating cannot be limited to a name.
+Takes (dict "root" $ "component" name "rules" yaml). */}}
+{{- define "maniple.ownRights" -}}
 {{- $root := .root }}
 {{- $name := printf "%s-%s" (include "maniple.fullname" $root) .component }}
 apiVersion: rbac.authorization.k8s.io/v1
@@ -42,6 +43,9 @@ rules:
     resources: [leases]
     resourceNames: [{{ $name }}]
     verbs: [get, update]
+  {{- with .rules }}
+  {{- . | nindent 2 }}
+  {{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding

@@ -70,29 +70,41 @@ fn it_finds_the_port_on_which_every_replica_lends_slots() {
 }
 
 #[test]
-fn each_side_has_certificates_of_its_own_from_one_authority() {
-    let objects = enabled();
-    let secret = |name: &str| find(&objects, "Secret", name)["data"].clone();
-    let (front, scaler) = (
-        secret("maniple-front-slots"),
-        secret("maniple-scaler-slots"),
+fn the_operator_makes_the_secrets_that_both_sides_mount() {
+    let objects = render(json!({"front": {"tls": {"certificateDays": 30}}}));
+    assert!(
+        of_kind(&objects, &["Secret"]).is_empty(),
+        "a rendered key is another one at every render"
     );
-    assert_eq!(front["ca.crt"], scaler["ca.crt"]);
-    for part in ["tls.crt", "tls.key"] {
-        assert!(front[part].is_string(), "{part}");
-        assert_ne!(front[part], scaler[part], "{part}");
-    }
-    for component in ["front", "scaler"] {
-        let pod = pod(&objects, component);
-        let mounts = &pod["spec"]["containers"][0]["volumeMounts"];
+    let operator = pod(&objects, "operator");
+    for (component, variable) in [
+        ("front", "MANIPLE_SLOTS_FRONT_SECRET"),
+        ("scaler", "MANIPLE_SLOTS_SCALER_SECRET"),
+    ] {
+        let spec = &pod(&objects, component)["spec"];
         assert_eq!(
-            mounts[0],
+            spec["containers"][0]["volumeMounts"][0],
             json!({"name": "tls", "mountPath": "/tls", "readOnly": true})
         );
+        // Not optional: pods wait for the operator, and start with certificates.
         assert_eq!(
-            pod["spec"]["volumes"][0]["secret"]["secretName"],
-            format!("maniple-{component}-slots")
+            spec["volumes"][0],
+            json!({"name": "tls", "secret": {"secretName": value(operator, variable)}})
         );
+    }
+    let server = value(pod(&objects, "front"), "MANIPLE_SLOTS_SERVER");
+    let host = server.split(':').next().unwrap();
+    let names = value(operator, "MANIPLE_SLOTS_SERVER_NAMES");
+    assert!(names.split(',').any(|name| name == host), "{names}");
+    assert_eq!(value(operator, "MANIPLE_CERTIFICATE_DAYS"), "30");
+
+    let off = render(json!({"front": {"enabled": false}}));
+    let given = render(json!({"front": {"tls": {"frontSecret": "f", "scalerSecret": "s"}}}));
+    for objects in [off, given] {
+        let operator = pod(&objects, "operator");
+        assert!(env(operator, "MANIPLE_SLOTS_AUTHORITY_SECRET").is_none());
+        let role = find(&objects, "Role", "maniple-operator");
+        assert!(!role["rules"].to_string().contains("secrets"), "{role}");
     }
 }
 

@@ -87,6 +87,61 @@ fn one_watched_namespace_needs_no_cluster_role() {
 }
 
 #[test]
+fn what_runs_beside_the_scaler_is_reached_wherever_the_apps_are() {
+    let rule = |role: &Value, resource: &str, names: Value| -> Value {
+        let found = rules(role)
+            .iter()
+            .find(|r| r["resources"] == json!([resource]) && r["resourceNames"] == names);
+        found.unwrap_or_else(|| panic!("no rule for {resource} {names} in {role}"))["verbs"].clone()
+    };
+    for values in [
+        json!({}),
+        json!({"watchNamespace": "apps"}),
+        json!({"watchNamespace": NAMESPACE}),
+    ] {
+        let objects = render(values);
+        let own = |name: &str| {
+            of_kind(&objects, &["Role"])
+                .into_iter()
+                .find(|role| {
+                    role["metadata"]["namespace"] == NAMESPACE && role["metadata"]["name"] == name
+                })
+                .unwrap_or_else(|| panic!("there is no Role {name} in {NAMESPACE}"))
+        };
+        // Front ends.
+        let scaler = own("maniple-scaler");
+        assert_eq!(rule(scaler, "pods", Value::Null), json!(["list", "watch"]));
+        // Certificates: creating cannot be limited to a name, everything else is.
+        let operator = own("maniple-operator");
+        assert_eq!(rule(operator, "secrets", Value::Null), json!(["create"]));
+        let names = json!([
+            "maniple-slots-authority",
+            "maniple-front-slots",
+            "maniple-scaler-slots"
+        ]);
+        assert_eq!(rule(operator, "secrets", names), json!(["get", "update"]));
+        assert_eq!(
+            rule(operator, "events", Value::Null),
+            json!(["create", "patch"])
+        );
+    }
+}
+
+#[test]
+fn the_scaler_cannot_read_the_key_of_the_ca_unless_it_serves_its_own_namespace() {
+    let objects = render(json!({"watchNamespace": "apps"}));
+    for role in of_kind(&objects, &["Role"]) {
+        let meta = &role["metadata"];
+        let is_scaler = meta["labels"]["app.kubernetes.io/component"] == "scaler";
+        if is_scaler && meta["namespace"] == NAMESPACE {
+            for rule in rules(role) {
+                assert!(!strings(&rule["resources"]).contains(&"secrets"), "{rule}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_binding_binds_the_account_of_its_component() {
     let objects = render(json!({}));
     let bindings = of_kind(&objects, &["ClusterRoleBinding", "RoleBinding"]);

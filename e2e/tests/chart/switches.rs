@@ -42,6 +42,28 @@ fn network_policies_name_who_may_talk_to_each_listener() {
             component("scaler"),
         ])
     );
+    assert_eq!(sources("maniple-front", "admin"), monitoring);
+    assert_eq!(sources("maniple-front", "http"), Value::Null, "everybody");
+    let clients = json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}]);
+    let named = render(json!({"networkPolicy": {"enabled": true, "clients": clients}}));
+    let policy = find(&named, "NetworkPolicy", "maniple-front");
+    assert_eq!(
+        policy["spec"]["ingress"],
+        json!([{"ports": [{"port": "http"}], "from": clients}])
+    );
+    // Every port that a pod has is in its policy.
+    for component in COMPONENTS {
+        let policy = find(&objects, "NetworkPolicy", &format!("maniple-{component}"));
+        let text = policy["spec"]["ingress"].to_string();
+        let ports = &pod(&objects, component)["spec"]["containers"][0]["ports"];
+        for port in ports.as_array().unwrap() {
+            let name = &port["name"];
+            assert!(
+                text.contains(&format!("\"port\":{name}")),
+                "{component} {name}"
+            );
+        }
+    }
     // Without monitoring nobody may talk to the operator.
     let objects = render(json!({"networkPolicy": {"enabled": true}}));
     let policy = find(&objects, "NetworkPolicy", "maniple-operator");

@@ -4,7 +4,9 @@ use e2e::helm;
 use serde_json::{Value, json};
 
 use crate::document::{file, read};
-use crate::rendered::{COMPONENTS, env, everything, find, of_kind, pod, render, try_render};
+use crate::rendered::{
+    COMPONENTS, NAMESPACE, RELEASE, env, everything, find, of_kind, pod, render, try_render,
+};
 
 #[test]
 fn helm_finds_nothing_to_complain_about() {
@@ -15,6 +17,18 @@ fn helm_finds_nothing_to_complain_about() {
     };
     helm::lint(&helm::chart(), &values(json!({}))).unwrap();
     helm::lint(&helm::chart(), &values(everything())).unwrap();
+}
+
+#[test]
+fn every_rendering_is_the_same() {
+    for values in [json!({}), everything(), json!({"watchNamespace": "apps"})] {
+        let text = || {
+            let mut values = values.clone();
+            values["image"]["repository"] = json!("registry.example/maniple");
+            helm::template(RELEASE, NAMESPACE, &helm::chart(), &values, &[]).unwrap()
+        };
+        assert_eq!(text(), text());
+    }
 }
 
 #[test]
