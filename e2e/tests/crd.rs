@@ -83,6 +83,7 @@ async fn defaults_are_those_of_the_plan() -> Result<()> {
             json!("Recreate"),
         ),
         ("/http/requestTimeoutSeconds", json!(230)),
+        ("/http/appProtocol", json!("Http1")),
         ("/scaling/driver", json!("Auto")),
         ("/scaling/drainMinutes", json!(60)),
         ("/zoneRedundancy", json!("Disabled")),

@@ -23,9 +23,13 @@ pub struct Http {
     }]))]
     pub path_prefixes: Vec<String>,
 
-    /// Longest time from the request to the end of the response, in seconds. Azure's is 230.
+    /// Longest time from the arrival of a request at an instance to the head of its response, and longest silence within the response after that, in seconds.
+    /// Azure's is 230.
     #[schemars(range(min = 1, max = 86400))]
     pub request_timeout_seconds: i32,
+
+    /// HTTP that instances speak on `port`. gRPC needs `H2c`.
+    pub app_protocol: AppProtocol,
 
     /// Requests that wait for an instance.
     pub waiting_room: WaitingRoom,
@@ -37,9 +41,20 @@ impl Default for Http {
             hosts: Vec::new(),
             path_prefixes: Vec::new(),
             request_timeout_seconds: 230,
+            app_protocol: AppProtocol::default(),
             waiting_room: WaitingRoom::default(),
         }
     }
+}
+
+/// HTTP between the front end and an instance. Clients may speak either, whatever this is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge: what `appProtocol: kubernetes.io/h2c` means for the port of a Service (KEP-3726).
+    H2c,
 }
 
 /// Bounds of the requests that wait for an instance.

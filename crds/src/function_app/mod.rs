@@ -16,7 +16,7 @@ pub use config::{
     ScaleAndConcurrency, SiteUpdateStrategy, SiteUpdateStrategyType, Triggers,
 };
 pub use functions::{Binding, Function, HostConfig, HostConfigPrecedence};
-pub use http::{Http, WaitingRoom};
+pub use http::{AppProtocol, Http, WaitingRoom};
 pub use pod::{AppSetting, AppSettingSource, Host, ImagePullPolicy, KeyRef, LocalName};
 pub use scaling::{Driver, FunctionLimit, ScaleOutRate, Scaling, ScalingMode};
 pub use status::{FunctionAppStatus, GroupStatus, SourceStatus};

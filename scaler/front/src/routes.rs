@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 
 use crate::{metrics::GroupMetrics, pool::Group};
 
@@ -41,27 +42,55 @@ pub struct RouteRule {
 /// An immutable set of routes.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    hosts: HashMap<String, Vec<(String, Arc<Route>)>>,
+    hosts: HashMap<String, Vec<(String, Target)>>,
+    known: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Route(Arc<Route>),
+    Awaited,
 }
 
 impl RouteTable {
     /// A table of these rules. Of two rules with the same host and prefix the later one counts.
     pub fn new(rules: impl IntoIterator<Item = RouteRule>) -> Self {
-        let mut hosts: HashMap<String, Vec<(String, Arc<Route>)>> = HashMap::new();
+        let mut table = Self {
+            known: true,
+            ..Self::default()
+        };
         for rule in rules {
-            let prefix = rule.prefix.trim_end_matches('/').to_owned();
-            let routes = hosts.entry(rule.host.to_ascii_lowercase()).or_default();
-            routes.retain(|(known, _)| *known != prefix);
-            routes.push((prefix, Arc::new(rule.route)));
+            let target = Target::Route(Arc::new(rule.route));
+            table.put(&rule.host, &rule.prefix, target);
         }
-        for routes in hosts.values_mut() {
-            routes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        table
+    }
+
+    /// The same with hosts and path prefixes of apps that exist but of which no function is known yet.
+    #[must_use]
+    pub fn with_awaited<'a>(
+        mut self,
+        awaited: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        for (host, prefix) in awaited {
+            self.put(host, prefix, Target::Awaited);
         }
-        Self { hosts }
+        self
+    }
+
+    fn put(&mut self, host: &str, prefix: &str, target: Target) {
+        let prefix = prefix.trim_end_matches('/').to_owned();
+        let routes = self.hosts.entry(host.to_ascii_lowercase()).or_default();
+        routes.retain(|(known, _)| *known != prefix);
+        routes.push((prefix, target));
+        routes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
     }
 
     /// The route of a request. `host` is without port; its case does not matter.
     pub fn find(&self, host: &str, path: &str) -> Result<&Arc<Route>, NoRoute> {
+        if !self.known {
+            return Err(NoRoute::Starting);
+        }
         let host = host.strip_suffix('.').unwrap_or(host);
         let routes = match self.hosts.get(host) {
             Some(routes) => routes,
@@ -74,7 +103,11 @@ impl RouteTable {
             path.strip_prefix(prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
-        hit.map(|(_, route)| route).ok_or(NoRoute::UnknownPath)
+        match hit {
+            Some((_, Target::Route(route))) => Ok(route),
+            Some((_, Target::Awaited)) => Err(NoRoute::Awaited),
+            None => Err(NoRoute::UnknownPath),
+        }
     }
 }
 
@@ -89,6 +122,14 @@ pub enum NoRoute {
         "no app answers to this path on this host: check the path prefix in spec.http of the app"
     )]
     UnknownPath,
+    /// The app is there, its functions are not known.
+    #[error(
+        "the functions of this app are not known yet: retry later, or look at the conditions of the app"
+    )]
+    Awaited,
+    /// No route was ever heard of.
+    #[error("the front end has just started and knows no routes yet: retry")]
+    Starting,
 }
 
 impl NoRoute {
@@ -97,6 +138,25 @@ impl NoRoute {
         match self {
             Self::UnknownHost => "unknown-host",
             Self::UnknownPath => "unknown-path",
+            Self::Awaited => "app-not-ready",
+            Self::Starting => "no-routes-yet",
+        }
+    }
+
+    /// The answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::UnknownHost | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Awaited | Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// When to come again, in seconds.
+    pub fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::UnknownHost | Self::UnknownPath => None,
+            Self::Awaited => Some("5"),
+            Self::Starting => Some("1"),
         }
     }
 }
@@ -155,7 +215,8 @@ mod tests {
             ("a.example", "/api", "api"),
             ("a.example", "/api/v2/", "v2"),
             ("b.example", "/only", "only"),
-        ]);
+        ])
+        .with_awaited([("d.example", "/"), ("b.example", "/soon/")]);
         let cases: &[(&str, &str, Result<&str, NoRoute>)] = &[
             ("a.example", "/", Ok("root")),
             ("A.Example", "/apix", Ok("root")),
@@ -166,7 +227,13 @@ mod tests {
             ("b.example", "/only/x", Ok("only")),
             ("b.example", "/other", Err(NoRoute::UnknownPath)),
             ("c.example", "/", Err(NoRoute::UnknownHost)),
+            ("d.example", "/x", Err(NoRoute::Awaited)),
+            ("b.example", "/soon", Err(NoRoute::Awaited)),
         ];
+        assert_eq!(
+            RouteTable::default().find("a.example", "/").err(),
+            Some(NoRoute::Starting)
+        );
         for (host, path, expected) in cases {
             let found = table
                 .find(host, path)

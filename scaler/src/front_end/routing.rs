@@ -55,8 +55,14 @@ impl Routing {
             return;
         }
         state.epoch = epoch;
-        self.routes
-            .replace(RouteTable::new(all.iter().map(|route| self.rule(route))));
+        let (awaited, served): (Vec<_>, Vec<_>) = all
+            .iter()
+            .partition(|route| route.group.as_str().is_empty());
+        let awaited = awaited
+            .iter()
+            .map(|route| (route.host.as_str(), route.path_prefix.as_str()));
+        let table = RouteTable::new(served.into_iter().map(|route| self.rule(route)));
+        self.routes.replace(table.with_awaited(awaited));
         tracing::info!(routes = all.len(), epoch = epoch.0, "routes in force");
         state.unready = None;
     }

@@ -5,6 +5,7 @@ use super::workload::WorkloadKey;
 use maniple_core::concurrency::ConcurrencyOptions;
 use maniple_core::decision::GroupSpec;
 use maniple_core::timer::Timer;
+use maniple_crds::function_app::AppProtocol;
 use maniple_sources::storage::Account;
 use maniple_sources::storage_queue::QueueTarget;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub struct AppPlan {
     pub generation: i64,
     /// The groups, in the order of their names.
     pub groups: Vec<Arc<GroupPlan>>,
+    /// How requests are to reach an app whose functions are not known yet.
+    pub awaited: Option<HttpPlan>,
 }
 
 /// One group.
@@ -55,6 +58,8 @@ pub struct HttpPlan {
     pub room: u32,
     /// How long one may wait.
     pub patience: Duration,
+    /// HTTP that an instance speaks.
+    pub protocol: AppProtocol,
     /// Whether the host has an administration that must not be reached from outside.
     pub administered: bool,
 }

@@ -77,6 +77,7 @@ pub fn translate(
             .iter()
             .map(|group| Arc::new(app.group(group)))
             .collect(),
+        awaited: spec.functions.is_none().then(|| app.http()),
     })
 }
 
@@ -183,6 +184,7 @@ impl<'a> App<'a> {
             function_timeout,
             room: count(http.waiting_room.max_requests),
             patience: seconds(http.waiting_room.max_seconds),
+            protocol: http.app_protocol,
             administered,
         }
     }

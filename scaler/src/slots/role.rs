@@ -5,11 +5,11 @@ use super::cluster::Cluster;
 use super::outside::Outside;
 use super::pods::{FrontEndState, PodName, name_of};
 use super::record::{TermOver, take_over};
-use super::routes::routes;
+use super::routes::{Claim, routes};
 use super::service::{ConnectionId, StreamEvent};
 use super::view::{DemandEvent, RoleView};
 use super::wire::{RouteSpec, encode_routes};
-use crate::index::{AppKey, AppPlan, GroupKey, GroupPlan, Seen};
+use crate::index::{AppKey, AppPlan, GroupKey, GroupPlan, HttpPlan, Seen};
 use k8s_openapi::api::core::v1::Pod;
 use maniple_core::slots::data_role::{Deposed, Settings};
 use maniple_proto::slots::FromDataRole;
@@ -89,6 +89,8 @@ pub struct SlotsRole<C> {
     connections: HashMap<ConnectionId, mpsc::UnboundedSender<FromDataRole>>,
     apps: HashMap<AppKey, Vec<GroupKey>>,
     plans: HashMap<GroupKey, Arc<GroupPlan>>,
+    /// Apps whose functions are not known yet.
+    awaited: HashMap<AppKey, HttpPlan>,
     listed: bool,
     wanted: HashMap<GroupKey, u32>,
     routes: Vec<RouteSpec>,
@@ -111,6 +113,7 @@ impl<C: Cluster> SlotsRole<C> {
             connections: HashMap::new(),
             apps: HashMap::new(),
             plans: HashMap::new(),
+            awaited: HashMap::new(),
             listed: false,
             wanted: HashMap::new(),
             routes: Vec::new(),
@@ -194,13 +197,17 @@ impl<C: Cluster> SlotsRole<C> {
 
     /// The groups whose plan changed or is gone.
     fn plan(&mut self, event: PlanEvent) -> Vec<GroupKey> {
-        let (app, groups) = match event {
+        let (app, groups, awaited) = match event {
             PlanEvent::Listed => {
                 self.listed = true;
                 return Vec::new();
             }
-            PlanEvent::Planned(app, plan) => (app, plan.groups.clone()),
-            PlanEvent::Gone(app) => (app, Vec::new()),
+            PlanEvent::Planned(app, plan) => (app, plan.groups.clone(), plan.awaited.clone()),
+            PlanEvent::Gone(app) => (app, Vec::new(), None),
+        };
+        match awaited {
+            Some(plan) => self.awaited.insert(app.clone(), plan),
+            None => self.awaited.remove(&app),
         };
         let http: Vec<_> = groups.iter().filter(|group| group.http.is_some()).collect();
         let mut keys: Vec<_> = http.iter().map(|group| group.key.clone()).collect();
@@ -225,8 +232,19 @@ impl<C: Cluster> SlotsRole<C> {
     /// Makes the routes anew; true when they differ from those before.
     fn route(&mut self) -> bool {
         let groups = self.plans.iter();
-        let groups = groups.filter_map(|(key, plan)| Some((key, plan.http.as_ref()?)));
-        let routes = routes(&self.domain, groups);
+        let groups = groups.filter_map(|(key, plan)| {
+            Some(Claim {
+                app: &key.app,
+                group: Some(key),
+                plan: plan.http.as_ref()?,
+            })
+        });
+        let awaited = self.awaited.iter().map(|(app, plan)| Claim {
+            app,
+            group: None,
+            plan,
+        });
+        let routes = routes(&self.domain, groups.chain(awaited));
         let changed = routes != self.routes;
         self.routes = routes;
         changed

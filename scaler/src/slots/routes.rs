@@ -2,20 +2,34 @@
 
 use super::pods::group_id;
 use super::wire::{AdminPaths, RouteSpec, UpstreamProtocol};
-use crate::index::{GroupKey, HttpPlan};
+use crate::index::{AppKey, GroupKey, HttpPlan};
+use maniple_core::slots::message::GroupId;
+use maniple_crds::function_app::AppProtocol;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// The routes of these groups. Of two groups that want the same host and path the first by name has it.
+/// Who wants hosts and paths.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) app: &'a AppKey,
+    /// None while the functions of the app are not known.
+    pub(super) group: Option<&'a GroupKey>,
+    pub(super) plan: &'a HttpPlan,
+}
+
+/// The routes of these claims. Of two apps that want the same host and path the first by name has it.
 pub(super) fn routes<'a>(
     domain: &str,
-    groups: impl IntoIterator<Item = (&'a GroupKey, &'a HttpPlan)>,
+    claims: impl IntoIterator<Item = Claim<'a>>,
 ) -> Vec<RouteSpec> {
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_unstable_by_key(|(key, _)| *key);
+    let mut claims: Vec<_> = claims.into_iter().collect();
+    claims.sort_unstable_by_key(|claim| (claim.app, claim.group));
     let mut taken: BTreeMap<(String, String), RouteSpec> = BTreeMap::new();
-    for (key, plan) in groups {
-        let app = &key.app;
+    for Claim { app, group, plan } in claims {
+        let group = match group {
+            Some(key) => group_id(&app.namespace, &app.name, key.group()),
+            None => GroupId::new(""),
+        };
         let own = plan.hosts.iter().flat_map(|host| {
             let all = ["/".to_owned()];
             let prefixes = if plan.path_prefixes.is_empty() {
@@ -30,11 +44,14 @@ pub(super) fn routes<'a>(
             let route = RouteSpec {
                 host: host.to_ascii_lowercase(),
                 path_prefix,
-                group: group_id(&app.namespace, &app.name, key.group()),
+                group: group.clone(),
                 request_timeout: plan.request_timeout,
                 room: plan.room,
                 patience: plan.patience,
-                protocol: UpstreamProtocol::Http1,
+                protocol: match plan.protocol {
+                    AppProtocol::Http1 => UpstreamProtocol::Http1,
+                    AppProtocol::H2c => UpstreamProtocol::H2c,
+                },
                 admin: if plan.administered {
                     AdminPaths::Closed
                 } else {
@@ -48,7 +65,7 @@ pub(super) fn routes<'a>(
                 Entry::Occupied(taken) => {
                     let (host, path) = taken.key();
                     let holder = &taken.get().group;
-                    tracing::warn!(group = %key, host, path, holder = holder.as_str(), "another app has this host and path already");
+                    tracing::warn!(%app, host, path, holder = holder.as_str(), "another app has this host and path already");
                 }
             }
         }
@@ -59,7 +76,6 @@ pub(super) fn routes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::AppKey;
     use std::time::Duration;
 
     fn plan(hosts: &[&str], prefixes: &[&str]) -> HttpPlan {
@@ -73,19 +89,36 @@ mod tests {
             function_timeout: None,
             room: 10,
             patience: Duration::from_secs(5),
+            protocol: AppProtocol::H2c,
             administered: true,
         }
     }
 
     #[test]
-    fn the_default_host_has_all_paths_and_a_taken_one_stays_with_its_first_app() {
-        let key = |app: &str| GroupKey::from_text(AppKey::new("ns", app), "http");
-        let (a, b) = (key("a"), key("b"));
-        let (plan_a, plan_b) = (
+    fn hosts_have_one_app_each_and_may_be_awaited() {
+        let app = |name: &str| AppKey::new("ns", name);
+        let (a, b, c) = (app("a"), app("b"), app("c"));
+        let group = |app: &AppKey| GroupKey::from_text(app.clone(), "http");
+        let (group_a, group_b) = (group(&a), group(&b));
+        let (plan_a, plan_b, plan_c) = (
             plan(&["shop.example"], &["/api"]),
             plan(&["shop.example"], &["/api", "/web"]),
+            plan(&[], &[]),
         );
-        let routes = routes("apps.test", [(&b, &plan_b), (&a, &plan_a)]);
+        let claim = |app, group, plan| Claim { app, group, plan };
+        let routes = routes(
+            "apps.test",
+            [
+                claim(&c, None, &plan_c),
+                claim(&b, Some(&group_b), &plan_b),
+                claim(&a, Some(&group_a), &plan_a),
+            ],
+        );
+        assert!(
+            routes
+                .iter()
+                .all(|route| route.protocol == UpstreamProtocol::H2c)
+        );
         let seen: Vec<_> = routes
             .iter()
             .map(|r| (r.host.as_str(), r.path_prefix.as_str(), r.group.as_str()))
@@ -95,6 +128,7 @@ mod tests {
             [
                 ("a.ns.apps.test", "/", "ns/a/http"),
                 ("b.ns.apps.test", "/", "ns/b/http"),
+                ("c.ns.apps.test", "/", ""),
                 ("shop.example", "/api", "ns/a/http"),
                 ("shop.example", "/web", "ns/b/http"),
             ]

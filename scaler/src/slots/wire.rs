@@ -26,7 +26,7 @@ pub struct RouteSpec {
     pub host: String,
     /// Prefix of whole path segments, such as `/` or `/api`.
     pub path_prefix: String,
-    /// The group.
+    /// The group; without a name when the app is there and its functions are not known yet.
     pub group: GroupId,
     /// Longest time from the arrival of a request at an instance to its response, in whole milliseconds.
     pub request_timeout: Duration,

@@ -5,9 +5,7 @@ mod reply;
 
 use std::time::Duration;
 
-use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
-};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, Version, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -113,10 +111,10 @@ impl Proxy {
                 Ok(route) => (route.group.clone(), route.metrics.clone()),
                 Err(no) => {
                     return self.unrouted(answer(
-                        StatusCode::NOT_FOUND,
+                        no.status(),
                         no.category(),
                         &no.to_string(),
-                        None,
+                        no.retry_after(),
                     ));
                 }
             }

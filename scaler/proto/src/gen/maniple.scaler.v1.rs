@@ -662,7 +662,7 @@ pub struct Route {
     /// Prefix of whole path segments, such as / or /api.
     #[prost(string, tag = "2")]
     pub path_prefix: ::prost::alloc::string::String,
-    /// The group: namespace/app/group, as in the messages about slots.
+    /// The group: namespace/app/group, as in the messages about slots. Empty while the functions of the app are not known.
     #[prost(string, tag = "3")]
     pub group: ::prost::alloc::string::String,
     /// Longest time from the arrival of a request at an instance to its response, in milliseconds.

@@ -1,5 +1,6 @@
 use super::*;
 use maniple_core::timer::Schedule;
+use maniple_crds::function_app::AppProtocol;
 use maniple_sources::secret::Secret;
 
 const STORAGE: &str = "AccountName=acct;AccountKey=a2V5";
@@ -142,6 +143,9 @@ fn how_requests_reach_a_group_is_declared_or_known_of_the_plan() {
     assert_eq!(http.path_prefixes, ["/api"]);
     assert_eq!(http.function_timeout, Some(Duration::from_mins(30)));
     assert!(http.administered);
+    assert_eq!(http.protocol, AppProtocol::Http1);
+    let grpc = app(json!({"http": {"appProtocol": "H2c"}}));
+    assert_eq!(grpc.protocol, AppProtocol::H2c);
     let limit = |text: &str| app(json!({"hostConfig": {"functionTimeout": text}})).function_timeout;
     assert_eq!(limit("00:05:00"), Some(Duration::from_mins(5)));
     assert_eq!(limit("-1"), None);
