@@ -8,6 +8,7 @@ mod cgroups;
 pub mod cli;
 pub mod command;
 pub mod config;
+mod containers;
 pub mod control;
 mod files;
 mod images;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 pub use addons::{POD_PARTS, PodPart};
+pub use containers::ContainerOf;
 use control::{PartState, Reply, Request, ask};
 pub use kubectl::Kubectl;
 use namespace::InitProcess;

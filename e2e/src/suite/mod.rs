@@ -2,7 +2,9 @@
 //! to wait for.
 
 pub mod apps;
+pub mod front_ends;
 pub mod http;
+pub mod load;
 pub mod observe;
 pub mod records;
 pub mod storage;

@@ -268,6 +268,7 @@ fn encode(message: &ToFrontEnd) -> FromDataRole {
             cap: info.cap.into(),
             always_ready: info.rank.tier == Tier::AlwaysReady,
             age: info.rank.age,
+            start: None,
         }),
         DataRoleSays::Gone { uid: gone } => Says::Gone(proto::InstanceGone { uid: uid(*gone) }),
         DataRoleSays::Grant(slots) => Says::Grant(proto::Grant {
