@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use crate::{
+    observe::{End, Record},
     pool::Slot,
     upstream::{BodyShare, Connection, Progress, Silence},
 };
@@ -33,6 +34,7 @@ pub struct GuardedBody {
     inner: Option<Incoming>,
     held: Option<Held>,
     silence: Option<Silence>,
+    record: Option<Box<Record>>,
 }
 
 /// What a running request holds.
@@ -84,12 +86,13 @@ impl Held {
 }
 
 impl GuardedBody {
-    pub(crate) fn new(inner: Incoming, held: Held) -> Self {
+    pub(crate) fn new(inner: Incoming, held: Held, record: Option<Box<Record>>) -> Self {
         let limit = held.slot.group().settings().response_limit;
         let mut body = Self {
             inner: Some(inner),
             held: Some(held),
             silence: limit.map(Silence::new),
+            record,
         };
         body.check_end();
         body
@@ -101,6 +104,15 @@ impl GuardedBody {
             && let Some(held) = self.held.take()
         {
             held.complete();
+            if let Some(record) = &mut self.record {
+                record.end = End::Complete;
+            }
+        }
+    }
+
+    fn broken(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.end = End::ByInstance;
         }
     }
 }
@@ -188,20 +200,29 @@ impl GuardedBody {
         match Pin::new(inner).poll_frame(cx) {
             Poll::Pending => match &mut self.silence {
                 // The rest is read and thrown away, as for a client that has gone.
-                Some(silence) => silence
-                    .poll(cx)
-                    .map(|()| Some(Err(ResponseError::Silent(silence.limit())))),
+                Some(silence) => {
+                    let limit = silence.limit();
+                    let silent = silence.poll(cx);
+                    if silent.is_ready() {
+                        self.broken();
+                    }
+                    silent.map(|()| Some(Err(ResponseError::Silent(limit))))
+                }
                 None => Poll::Pending,
             },
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(silence) = &mut self.silence {
                     silence.broken();
                 }
+                if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
+                    record.bytes += data.len() as u64;
+                }
                 self.check_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.inner = None;
+                self.broken();
                 if let Some(held) = self.held.take() {
                     held.slot.broken();
                 }

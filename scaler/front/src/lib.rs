@@ -6,7 +6,7 @@
 //! * [`control`]: the task that follows the data role, beside the requests.
 //! * [`upstream`]: connections to the instances; [`body`]: bodies that hold their slot.
 //! * [`server`]: accepting and draining connections; [`tls`]: certificates.
-//! * [`metrics`], [`cold`]: what is counted and timed.
+//! * [`metrics`], [`cold`], [`observe`]: what is counted, timed and told.
 
 pub mod body;
 pub mod check;
@@ -16,6 +16,7 @@ pub mod control;
 mod exchange;
 pub mod headers;
 pub mod metrics;
+pub mod observe;
 pub mod pool;
 mod probe;
 pub mod proxy;

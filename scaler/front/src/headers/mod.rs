@@ -115,7 +115,7 @@ pub fn incoming(headers: &mut HeaderMap, request_id: HeaderValue) {
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>` with ids other than zero, W3C Trace Context section 3.2.
-fn valid_traceparent(value: &[u8]) -> bool {
+pub(crate) fn valid_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| {
         part.iter()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))

@@ -6,7 +6,7 @@ mod reply;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Request, Response, Uri, Version, header, request::Parts};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,7 @@ use crate::{
     cold::Phases,
     headers::{self, Forwarding, Origin},
     metrics::Metrics,
+    observe::{End, Observer, Record},
     pool::{Group, Protocol},
     routes::{AdminPaths, Routes},
     upstream::RequestBody,
@@ -36,6 +37,8 @@ pub struct ProxySettings {
     pub shed_hold: Duration,
     /// Whether responses to requests that waited for an instance to start carry `server-timing` with what they waited for.
     pub cold_start_header: bool,
+    /// Which requests are told of one by one.
+    pub observer: Observer,
 }
 
 impl Default for ProxySettings {
@@ -45,6 +48,7 @@ impl Default for ProxySettings {
             body_silence: Duration::from_secs(60),
             shed_hold: Duration::from_secs(1),
             cold_start_header: false,
+            observer: Observer::default(),
         }
     }
 }
@@ -90,8 +94,27 @@ impl Proxy {
     /// Answers a request.
     pub async fn handle(
         &self,
+        request: Request<Incoming>,
+        origin: Origin,
+    ) -> Response<ResponseBody> {
+        let mut record = self.settings.observer.begin(&request, origin);
+        let response = self.serve(request, origin, &mut record).await;
+        if let Some(mut record) = record {
+            // Of our own: it has been made whole.
+            record.status = Some(response.status());
+            record.category = response.extensions().get().map(|OwnAnswer(word)| *word);
+            record.bytes = response.body().size_hint().exact().unwrap_or_default();
+            record.end = End::Complete;
+        }
+        response
+    }
+
+    /// Answers a request; the record goes on with the response when that is an instance's.
+    async fn serve(
+        &self,
         mut request: Request<Incoming>,
         origin: Origin,
+        record: &mut Option<Box<Record>>,
     ) -> Response<ResponseBody> {
         let started = Instant::now();
         let host = match check::check(&request) {
@@ -123,14 +146,24 @@ impl Proxy {
             && headers::upgrade_wanted(request.headers()).is_some();
         let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
-        let Some((parts, id)) = self.outgoing(parts, &host, origin, &group) else {
+        let Some((mut parts, id)) = self.outgoing(parts, &host, origin, &group) else {
             return self.unrouted(refuse(Refusal::Host));
         };
+        if let Some(record) = record {
+            record.group.push_str(group.id().as_str());
+            record.id = Some(id.clone());
+            record.carry_on(&mut parts.headers);
+        }
         let request =
             Request::from_parts(parts, RequestBody::new(body, self.settings.body_silence));
         let mut story = Story::default();
-        let mut response = match self.run(&group, &numbers, request, &mut story).await {
-            Ok((response, held)) => self.reply(response, held, client, id, &numbers),
+        let ran = self.run(&group, &numbers, request, &mut story).await;
+        if let Some(record) = record {
+            record.waited = story.waited;
+            record.cold = story.cold;
+        }
+        let mut response = match ran {
+            Ok((response, held)) => self.reply(response, held, client, id, &numbers, record),
             Err(response) => response,
         };
         if let Some(OwnAnswer(category)) = response.extensions().get() {

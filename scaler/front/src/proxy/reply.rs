@@ -11,6 +11,7 @@ use crate::{
     check::Refusal,
     headers,
     metrics::GroupMetrics,
+    observe::{End, Record},
     pool::NoSlot,
 };
 
@@ -22,6 +23,7 @@ impl Proxy {
         client: Option<OnUpgrade>,
         id: HeaderValue,
         numbers: &GroupMetrics,
+        record: &mut Option<Box<Record>>,
     ) -> Response<ResponseBody> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else {
@@ -35,13 +37,19 @@ impl Proxy {
                     None,
                 );
             };
-            return self.tunnel(response, held, client, id);
+            return self.tunnel(response, held, client, id, record.take());
         }
+        let record = record
+            .take()
+            .map(|record| record.answered(&response, &held));
         let (mut parts, body) = response.into_parts();
         headers::incoming(&mut parts.headers, id);
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Response::from_parts(parts, ResponseBody::Proxied(GuardedBody::new(body, held)))
+        Response::from_parts(
+            parts,
+            ResponseBody::Proxied(GuardedBody::new(body, held, record)),
+        )
     }
 
     /// Joins both ends of an upgraded connection; the slot is taken until they are closed.
@@ -51,7 +59,9 @@ impl Proxy {
         held: Held,
         client: OnUpgrade,
         id: HeaderValue,
+        record: Option<Box<Record>>,
     ) -> Response<ResponseBody> {
+        let mut record = record.map(|record| record.answered(&response, &held));
         let instance = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
         let protocol = parts.headers.get(header::UPGRADE).cloned();
@@ -71,7 +81,13 @@ impl Proxy {
             };
             let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
             match tokio::io::copy_bidirectional(&mut client, &mut instance).await {
-                Ok(_) => held.slot.complete(),
+                Ok((_, answered)) => {
+                    if let Some(record) = &mut record {
+                        record.bytes = answered;
+                        record.end = End::Complete;
+                    }
+                    held.slot.complete();
+                }
                 Err(_) => held.slot.broken(),
             }
         });

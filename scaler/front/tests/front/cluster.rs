@@ -16,6 +16,7 @@ use maniple_core::slots::{
 use maniple_front::{
     control::{Control, ControlSettings, StreamEvent, StreamId},
     metrics::Metrics,
+    observe::Observer,
     pool::{Group, GroupSettings, Pool},
     proxy::{Proxy, ProxySettings},
     routes::{AdminPaths, Route, RouteRule, RouteTable, Routes},
@@ -45,9 +46,10 @@ pub(crate) fn settings() -> GroupSettings {
     }
 }
 
-fn proxy_settings() -> ProxySettings {
+fn proxy_settings(observer: Observer) -> ProxySettings {
     ProxySettings {
         cold_start_header: true,
+        observer,
         ..ProxySettings::default()
     }
 }
@@ -256,6 +258,22 @@ impl Front {
         admin: AdminPaths,
         server: ServerSettings,
     ) -> Self {
+        Self::make(hub, number, settings, admin, server, Observer::default()).await
+    }
+
+    pub(crate) async fn observed(hub: &Hub, number: u128, observer: Observer) -> Self {
+        let (admin, server) = (AdminPaths::Closed, ServerSettings::default());
+        Self::make(hub, number, settings(), admin, server, observer).await
+    }
+
+    async fn make(
+        hub: &Hub,
+        number: u128,
+        settings: GroupSettings,
+        admin: AdminPaths,
+        server: ServerSettings,
+        observer: Observer,
+    ) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let (pool, routes) = (Pool::new(), Routes::new());
@@ -287,7 +305,11 @@ impl Front {
             .await
             .unwrap();
         let address = listener.local_addr().unwrap();
-        let proxy = Arc::new(Proxy::new(routes, proxy_settings(), metrics.clone()));
+        let proxy = Arc::new(Proxy::new(
+            routes,
+            proxy_settings(observer),
+            metrics.clone(),
+        ));
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, proxy.clone(), server, stop.clone()));
         Self {

@@ -8,6 +8,8 @@ mod cold;
 mod concurrency;
 mod failures;
 mod instance;
+mod records;
+mod retries;
 mod shapes;
 mod streams;
 mod tls;
