@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+mod rotation;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
 const GROUP: &str = "ns/app/http";
 const HOST: &str = "app.ns.maniple.local";
 const CAP: u16 = 4;
@@ -107,7 +111,7 @@ impl Slots for Script {
 }
 
 /// Certificates of one CA: `ca.crt`, `tls.crt` and `tls.key` in a folder.
-fn certificates(authority: &CertifiedIssuer<'_, KeyPair>, folder: &Path) {
+fn certificates(authority: &Authority, folder: &Path) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["scaler.test".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
@@ -116,7 +120,7 @@ fn certificates(authority: &CertifiedIssuer<'_, KeyPair>, folder: &Path) {
     std::fs::write(folder.join("tls.key"), key.serialize_pem()).unwrap();
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()

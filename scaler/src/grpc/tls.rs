@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{GrpcError, metrics::CallMetrics};
 
 /// How often the files are looked at. Kubernetes itself needs about a minute to bring a changed Secret into a pod.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where certificate, key and CA are. PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
