@@ -9,7 +9,7 @@ use crate::index::apps::AppEvent;
 use crate::index::{ClusterReader, References, apps, watch};
 use crate::mirror::{MirrorService, follow};
 use crate::native::{ClusterWriter, Wishes};
-use crate::slots::{ClusterApi, PlanEvent, SlotsInputs, SlotsRole, SlotsService};
+use crate::slots::{ClusterApi, PlanEvent, SlotsInputs, SlotsMetrics, SlotsRole, SlotsService};
 use crate::status;
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -176,7 +176,12 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
             FRONT_END_LABELS,
         );
         let domain = &args.slots.domain;
-        let role = SlotsRole::new(cluster, Settings::default(), domain, demand_sender);
+        let metrics = SlotsMetrics::default();
+        runtime
+            .metrics
+            .register(|registry| metrics.register(registry));
+        let role = SlotsRole::new(cluster, Settings::default(), domain, demand_sender)
+            .with_metrics(metrics);
         let inputs = SlotsInputs {
             streams,
             plans,

@@ -3,12 +3,16 @@
 //! * [`wire`]: the messages as they are sent.
 //! * `record`, `cluster`, `pods`: what is kept in and seen of the cluster.
 //! * `service`: the streams of front ends.
-//! * `books`, `role`: the rules of the protocol (in the core) joined with all of that.
+//! * `books`, `instances`, `front_ends`, `groups`, `role`: the rules of the protocol (in the core) joined with all of that.
 //! * `starts`: how pods came to be, for those who wait for them.
 //! * `view`: what the decisions are made from.
 
 mod books;
 mod cluster;
+mod front_ends;
+mod groups;
+mod instances;
+mod metrics;
 mod outside;
 mod peaks;
 mod pods;
@@ -21,6 +25,7 @@ mod view;
 pub mod wire;
 
 pub use cluster::{Cluster, ClusterApi, PodError, PodStreams, RECORD_ANNOTATION};
+pub use metrics::SlotsMetrics;
 pub use pods::{
     CLAIM_ANNOTATION, DELETION_COST_ANNOTATION, DRAIN_ANNOTATION, LOWEST_COST, PodName, group_id,
 };

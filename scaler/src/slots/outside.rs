@@ -1,6 +1,7 @@
 //! The writes of the data role: each is tried until it succeeds, and its outcome comes back as an event.
 
 use super::cluster::{Cluster, PodError};
+use super::metrics::SlotsMetrics;
 use super::pods::PodName;
 use super::record::{Member, RecordChange, TermOver, change};
 use maniple_core::slots::message::{Epoch, FrontEndId, InstanceUid, MemberRecord};
@@ -35,6 +36,7 @@ pub(super) struct Outside<C> {
     cluster: C,
     pub(super) epoch: Epoch,
     done: mpsc::UnboundedSender<Result<Done, TermOver>>,
+    record: mpsc::UnboundedSender<(RecordChange, Done)>,
     /// Ends with the term.
     tasks: JoinSet<()>,
 }
@@ -43,13 +45,25 @@ impl<C: Cluster> Outside<C> {
     pub(super) fn new(
         cluster: C,
         epoch: u64,
+        metrics: SlotsMetrics,
     ) -> (Self, mpsc::UnboundedReceiver<Result<Done, TermOver>>) {
         let (done, receiver) = mpsc::unbounded_channel();
+        let (record, changes) = mpsc::unbounded_channel();
+        let epoch = Epoch(epoch);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_record(
+            cluster.clone(),
+            epoch,
+            metrics,
+            changes,
+            done.clone(),
+        ));
         let outside = Self {
             cluster,
-            epoch: Epoch(epoch),
+            epoch,
             done,
-            tasks: JoinSet::new(),
+            record,
+            tasks,
         };
         (outside, receiver)
     }
@@ -63,8 +77,7 @@ impl<C: Cluster> Outside<C> {
     }
 
     fn record(&mut self, what: RecordChange, then: Done) {
-        let (cluster, epoch) = (self.cluster.clone(), self.epoch);
-        self.spawn(async move { change(&cluster, epoch, &what).await.map(|()| then) });
+        let _ = self.record.send((what, then));
     }
 
     pub(super) fn add_member(&mut self, member: MemberRecord, watched: bool) {
@@ -110,6 +123,30 @@ impl<C: Cluster> Outside<C> {
             let listed = again(|| cluster.list()).await;
             Ok(listed.map_or(Done::Gone, |present| Done::Listed { present, hellos }))
         });
+    }
+}
+
+/// Writes the record. What is asked for while a write is under way goes with the next one, so that many instances that leave together
+/// cost few writes and none overtakes another.
+async fn keep_record<C: Cluster>(
+    cluster: C,
+    epoch: Epoch,
+    metrics: SlotsMetrics,
+    mut asked: mpsc::UnboundedReceiver<(RecordChange, Done)>,
+    done: mpsc::UnboundedSender<Result<Done, TermOver>>,
+) {
+    while let Some(first) = asked.recv().await {
+        let mut all = vec![first];
+        while let Ok(more) = asked.try_recv() {
+            all.push(more);
+        }
+        let (changes, outcomes): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        match change(&cluster, epoch, &changes, &metrics).await {
+            Ok(()) => outcomes
+                .into_iter()
+                .for_each(|outcome| drop(done.send(Ok(outcome)))),
+            Err(over) => drop(done.send(Err(over))),
+        }
     }
 }
 

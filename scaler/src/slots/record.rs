@@ -3,6 +3,7 @@
 //! It stands in one annotation of the Lease of leader election, and is only written by compare-and-swap: whoever takes over raises
 //! the epoch and reads the members in one write, and a deposed data role fails at its next one.
 
+use super::metrics::SlotsMetrics;
 use maniple_core::slots::message::{Epoch, FrontEndId, FrontEndPod, MemberRecord};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -112,6 +113,17 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// Stable name for logs and metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Unreadable(_) => "unreadable",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// Why a term is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another data role leads epoch {0}: this process ends, the other one serves")]
@@ -134,15 +146,16 @@ pub trait RecordStore: Clone + Send + Sync + 'static {
 }
 
 /// Raises the epoch by one and reads the members with the same write. Tries until it succeeds.
-pub(super) async fn take_over<S: RecordStore>(store: &S) -> Record {
+pub(super) async fn take_over<S: RecordStore>(store: &S, metrics: &SlotsMetrics) -> Record {
     let mut wait = RETRY.0;
     loop {
         let result = async {
             let (mut record, version) = store.read().await?;
             record.members()?;
             record.epoch += 1;
-            store.write(&record, &version).await?;
-            Ok(record)
+            let written = store.write(&record, &version).await;
+            metrics.wrote(&written);
+            written.map(|()| record)
         };
         match result.await {
             Ok(record) => return record,
@@ -169,7 +182,8 @@ pub(super) enum RecordChange {
 pub(super) async fn change<S: RecordStore>(
     store: &S,
     epoch: Epoch,
-    change: &RecordChange,
+    changes: &[RecordChange],
+    metrics: &SlotsMetrics,
 ) -> Result<(), TermOver> {
     let mut wait = RETRY.0;
     loop {
@@ -178,16 +192,20 @@ pub(super) async fn change<S: RecordStore>(
             if record.epoch != epoch.0 {
                 return Ok(Err(TermOver(record.epoch)));
             }
-            match change {
-                RecordChange::Add(member) => {
-                    record.members.retain(|known| known.id != member.id);
-                    record.members.push(member.clone());
-                    record.served = true;
+            for change in changes {
+                match change {
+                    RecordChange::Add(member) => {
+                        record.members.retain(|known| known.id != member.id);
+                        record.members.push(member.clone());
+                        record.served = true;
+                    }
+                    RecordChange::Remove(id) => record.remove(*id),
+                    RecordChange::Confirm => {}
                 }
-                RecordChange::Remove(id) => record.remove(*id),
-                RecordChange::Confirm => {}
             }
-            store.write(&record, &version).await?;
+            let written = store.write(&record, &version).await;
+            metrics.wrote(&written);
+            written?;
             Ok(Ok(()))
         };
         match result.await {

@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::cluster::Cluster;
+use super::metrics::SlotsMetrics;
 use super::outside::Outside;
 use super::pods::{FrontEndState, PodName, name_of};
 use super::record::{TermOver, take_over};
@@ -85,6 +86,7 @@ pub struct SlotsRole<C> {
     settings: Settings,
     domain: String,
     demand: mpsc::UnboundedSender<DemandEvent>,
+    metrics: SlotsMetrics,
     started: Instant,
     connections: HashMap<ConnectionId, mpsc::UnboundedSender<FromDataRole>>,
     apps: HashMap<AppKey, Vec<GroupKey>>,
@@ -109,6 +111,7 @@ impl<C: Cluster> SlotsRole<C> {
             settings,
             domain: domain.to_owned(),
             demand,
+            metrics: SlotsMetrics::default(),
             started: Instant::now(),
             connections: HashMap::new(),
             apps: HashMap::new(),
@@ -118,6 +121,13 @@ impl<C: Cluster> SlotsRole<C> {
             wanted: HashMap::new(),
             routes: Vec::new(),
         }
+    }
+
+    /// Counts in `metrics`.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: SlotsMetrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Leads whenever this process leads, until `stop` is cancelled.
@@ -252,7 +262,11 @@ impl<C: Cluster> SlotsRole<C> {
 
     /// One term. Ends only by an error.
     async fn lead(&mut self, inputs: &mut SlotsInputs) -> Result<(), SlotsError> {
-        let record = take_over(&self.cluster).await;
+        let record = take_over(&self.cluster, &self.metrics).await;
+        self.metrics.takeovers.inc();
+        self.metrics
+            .epoch
+            .set(i64::try_from(record.epoch).unwrap_or(i64::MAX));
         let members = record.members().expect("a takeover reads them");
         tracing::info!(
             epoch = record.epoch,
@@ -276,23 +290,25 @@ impl<C: Cluster> SlotsRole<C> {
                 Some(event) = inputs.streams.recv() => self.idle_stream(event),
             }
         }
-        let (outside, mut done) = Outside::new(self.cluster.clone(), record.epoch);
+        let (outside, mut done) =
+            Outside::new(self.cluster.clone(), record.epoch, self.metrics.clone());
         let mut books = Books::new(
-            record,
+            &record,
             members,
             self.settings.clone(),
             outside,
             self.demand.clone(),
+            self.metrics.clone(),
             self.now_ms(),
         );
         for seen in first.seen_front_ends {
-            books.front_end_pod(seen, self.now_ms());
+            books.front_end_pod(&seen, self.now_ms());
         }
         for plan in self.plans.values() {
             books.plan(plan, self.now_ms());
         }
         for (name, pod) in first.seen_instances {
-            books.pod(name, Some(pod), self.now_ms());
+            books.pod(&name, Some(&pod), self.now_ms());
         }
         for (group, desired) in &self.wanted {
             books.want(group, Some(*desired), self.now_ms());
@@ -312,7 +328,7 @@ impl<C: Cluster> SlotsRole<C> {
                 Some(done) = done.recv() => books.done(done?, self.now_ms()),
                 _ = tick.tick() => books.tick(self.now_ms()),
                 Some(seen) = pods.front_ends.recv() => {
-                    books.front_end_pod(seen, self.now_ms());
+                    books.front_end_pod(&seen, self.now_ms());
                 }
                 Some(seen) = pods.instances.recv() => self.instance(&mut books, seen),
                 Some(event) = inputs.streams.recv() => {
@@ -350,10 +366,10 @@ impl<C: Cluster> SlotsRole<C> {
 
     fn instance(&self, books: &mut Books<C>, seen: Seen<Pod>) {
         match seen {
-            Seen::Object(pod) => books.pod(name_of(&pod), Some(*pod), self.now_ms()),
+            Seen::Object(pod) => books.pod(&name_of(&pod), Some(&pod), self.now_ms()),
             Seen::Gone { namespace, name } => {
                 let name = PodName { namespace, name };
-                books.pod(name, None, self.now_ms());
+                books.pod(&name, None, self.now_ms());
             }
             Seen::Unreadable { .. } | Seen::Listed => {}
         }

@@ -6,6 +6,17 @@ use super::{
     message::{GroupId, InstanceUid},
 };
 
+/// Slots of a group, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SlotCounts {
+    /// Held by front ends that are not known to be dead.
+    pub lent: u32,
+    /// May be lent at once.
+    pub free: u32,
+    /// Of dead front ends, whose requests may still run.
+    pub quarantined: u32,
+}
+
 /// Demand of a group in requests, now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Demand {
@@ -35,10 +46,10 @@ impl DataRole {
                 .sum()
         };
         for member in self.members.values() {
-            let rows = leased(&member.lease);
             match member.life {
                 Life::Left => {}
                 Life::Dead { .. } => {
+                    let rows = leased(&member.lease);
                     demand.current += rows;
                     demand.peak += rows;
                     demand.incomplete |= !member.reported;
@@ -53,7 +64,11 @@ impl DataRole {
                         .down_since_ms
                         .is_some_and(|since| now_ms >= since + self.settings.cut_off_grace_ms);
                     // A cut-off front end goes on serving; what it holds is no use to anybody else.
-                    let running = if cut_off { busy.max(rows) } else { busy };
+                    let running = if cut_off {
+                        busy.max(leased(&member.lease))
+                    } else {
+                        busy
+                    };
                     demand.current += waiting + running;
                     demand.peak += peak.max(waiting + running);
                     demand.waiting += waiting;
@@ -63,6 +78,24 @@ impl DataRole {
             }
         }
         demand
+    }
+
+    /// Slots of a group by what may be done with them.
+    pub fn slots(&self, group: &GroupId, now_ms: u64) -> SlotCounts {
+        let mut counts = SlotCounts::default();
+        for uid in self.groups.get(group).into_iter().flatten() {
+            counts.lent += self.leased(*uid);
+            counts.free += self.available(*uid, now_ms);
+        }
+        for member in self.members.values() {
+            if matches!(member.life, Life::Dead { .. }) {
+                let rows = member.lease.iter();
+                let rows = rows.filter(|(uid, _)| self.group_of(**uid).as_ref() == Some(group));
+                counts.quarantined += rows.map(|(_, count)| u32::from(*count)).sum::<u32>();
+            }
+        }
+        counts.lent = counts.lent.saturating_sub(counts.quarantined);
+        counts
     }
 
     /// The reported demand ends its window: later peaks start from what is now.

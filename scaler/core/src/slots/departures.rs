@@ -288,6 +288,11 @@ impl DataRole {
         self.instances.get(&uid).map(|i| &i.spec)
     }
 
+    /// The instance of that name in messages of this data role.
+    pub fn instance_of(&self, handle: Handle) -> Option<&InstanceSpec> {
+        self.instance(*self.handles.get(&handle)?)
+    }
+
     /// The name of an instance in messages of this data role.
     pub fn handle(&self, uid: InstanceUid) -> Option<Handle> {
         self.instances.get(&uid).map(|i| i.handle)

@@ -22,5 +22,5 @@ pub mod pool;
 mod sessions;
 pub mod word;
 
-pub use demand::Demand;
+pub use demand::{Demand, SlotCounts};
 pub use departures::RemovalState;

@@ -18,6 +18,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that Kubernetes shows"
+)]
 struct PlayedPod {
     number: u32,
     ready: bool,
