@@ -8,17 +8,20 @@ E2E := cargo run --quiet -p e2e --
 export RUST_BACKTRACE := 0
 DENY_VERSION := 0.20.2
 TOOLS := $(or $(MANIPLE_CACHE),$(HOME)/.cache/maniple)/tools
+# Who writes replica counts in the demo: native or keda. Only keda builds and starts KEDA.
+DRIVER := native
 # Suites against the cluster, in this order. Each is one test binary; the last ones stop parts of the cluster.
-SUITES := crd chart cluster_lifecycle operator scaling timers rest failures
+SUITES := crd chart cluster_lifecycle operator scaling timers http front_ends rest failures
 
 .PHONY: help
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: demo
-demo: cluster-up ## The main job, live: apps go from zero to N instances and back on a real local cluster
-	$(E2E) platform install --front
-	$(E2E) demo
+demo: ## The main job, live: apps go from zero to N instances and back on a real local cluster (DRIVER=keda: with KEDA)
+	$(E2E) cluster up $(if $(filter keda,$(DRIVER)),--keda,--no-keda)
+	$(E2E) platform install
+	$(E2E) demo --driver $(DRIVER)
 
 .PHONY: test
 test: lint unit deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
@@ -54,7 +57,7 @@ generate: ## Rewrites every generated file
 
 .PHONY: cluster-up
 cluster-up: ## Boots or repairs the local cluster (first time: builds Kubernetes and KEDA)
-	$(E2E) cluster up
+	$(E2E) cluster up --keda
 
 .PHONY: cluster-down
 cluster-down: ## Removes the local cluster

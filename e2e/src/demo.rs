@@ -1,10 +1,11 @@
-//! `make demo`: an app with a queue function and a timer function goes from zero to N instances and back.
+//! `make demo`: an app with a queue function and a timer function, and one with an HTTP function, go from zero to N instances and back.
 
 mod http;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -26,11 +27,38 @@ const RESULTS: &str = "demo-results";
 /// A slow machine needs this long for each step; a healthy one needs seconds.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// Arguments of the demo.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DemoArgs {
+    /// Who writes the replica counts of the queue and the timer function. HTTP is always native.
+    #[arg(long, value_enum, default_value = "native")]
+    driver: Driver,
+}
+
+/// Who writes replica counts.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Driver {
+    /// The scaler itself.
+    Native,
+    /// KEDA, which the cluster must have.
+    Keda,
+}
+
+impl Driver {
+    /// As `spec.scaling.driver` names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "Native",
+            Self::Keda => "Keda",
+        }
+    }
+}
+
 /// Runs the demo and prints what happens.
 ///
 /// # Errors
 /// When something that should be seen is not seen.
-pub async fn run() -> Result<()> {
+pub async fn run(args: DemoArgs) -> Result<()> {
     let suite = Suite::connect().await?;
     let namespace = suite.namespace("demo").await?;
     println!(
@@ -38,8 +66,9 @@ pub async fn run() -> Result<()> {
         namespace.name
     );
     println!("  function `orders`: queue trigger, {WORK_MS} ms for each message");
-    println!("  function `tick`:   timer trigger, every minute\n");
-    let result = scenes(&suite, &namespace).await;
+    println!("  function `tick`:   timer trigger, every minute");
+    println!("  driver:            {}\n", args.driver.name());
+    let result = scenes(&suite, &namespace, args.driver).await;
     if result.is_err() {
         println!(
             "\nThe namespace {} is left for a look: kubectl get fa,deploy,pods -n {0}",
@@ -52,7 +81,7 @@ pub async fn run() -> Result<()> {
     Ok(())
 }
 
-async fn scenes(suite: &Suite, namespace: &TestNamespace) -> Result<String> {
+async fn scenes(suite: &Suite, namespace: &TestNamespace, driver: Driver) -> Result<String> {
     let queue = format!("demo-orders-{}", &namespace.name);
     let results = format!("{RESULTS}-{}", &namespace.name);
     let input = suite.storage.queue(&queue).await?;
@@ -69,7 +98,10 @@ async fn scenes(suite: &Suite, namespace: &TestNamespace) -> Result<String> {
         json!({"sleepMs": WORK_MS}),
     )?
     .setting("STANDIN_RESULTS_QUEUE", &results)
-    .with(&["scaling", "idleSeconds"], json!(10))
+    .with(
+        &["scaling"],
+        json!({"driver": driver.name(), "idleSeconds": 10}),
+    )
     .apply(suite)
     .await?;
     let orders = Group::of(suite, &namespace.name, APP, "function:orders")?;
@@ -117,11 +149,9 @@ async fn scenes(suite: &Suite, namespace: &TestNamespace) -> Result<String> {
 
     println!("3. The timer: no instance runs until just before it is due.");
     let run = next_timer_run(&tick, &mut records).await?;
-    let http = http::run(suite, namespace)
-        .await?
-        .map_or_else(String::new, |line| format!("\n{line}"));
+    let http = http::run(suite, namespace).await?;
     Ok(format!(
-        "  queue: {MESSAGES} messages -> at most {most} instances asked for -> all done after {:.1} s -> zero after {:.1} s\n  timer: {run}{http}",
+        "  queue: {MESSAGES} messages -> at most {most} instances asked for -> all done after {:.1} s -> zero after {:.1} s\n  timer: {run}\n{http}",
         done.as_secs_f64(),
         zero.as_secs_f64(),
     ))

@@ -21,7 +21,7 @@ enum Command {
     /// maniple in the cluster.
     Platform(PlatformArgs),
     /// An app goes from zero to many instances and back, live.
-    Demo,
+    Demo(e2e::demo::DemoArgs),
     /// Wake-up latency and 1,000 apps.
     Bench,
     /// The front end beside nginx.
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Cluster(args) => cli::run(&args),
         Command::Platform(args) => platform::run(&args),
-        Command::Demo => run_async(e2e::demo::run()),
+        Command::Demo(args) => run_async(e2e::demo::run(args)),
         Command::Bench => run_async(e2e::bench::run()),
         Command::BenchFront(args) => e2e::bench::front::run(&args),
         Command::BenchFrontPart(part) => e2e::bench::front::run_part(part),

@@ -37,9 +37,6 @@ enum PlatformCommand {
         /// Optimised programs, as users run them. Takes minutes to build.
         #[arg(long)]
         release: bool,
-        /// With the front end, so that HTTP groups scale on requests.
-        #[arg(long)]
-        front: bool,
     },
     /// Uninstalls the chart. FunctionApps and their instances stay.
     Uninstall,
@@ -60,7 +57,7 @@ enum PlatformCommand {
 /// When a build, an import or the installation fails.
 pub fn run(args: &PlatformArgs) -> Result<()> {
     match &args.command {
-        PlatformCommand::Install { release, front } => install(*release, *front),
+        PlatformCommand::Install { release } => install(*release),
         PlatformCommand::Uninstall => {
             let connection = Cluster::connect()?;
             println!(
@@ -79,7 +76,7 @@ pub fn run(args: &PlatformArgs) -> Result<()> {
     }
 }
 
-fn install(release: bool, front: bool) -> Result<()> {
+fn install(release: bool) -> Result<()> {
     let connection = Cluster::connect()?;
     let started = Instant::now();
     build(release)?;
@@ -111,7 +108,7 @@ fn install(release: bool, front: bool) -> Result<()> {
         PLATFORM_RELEASE,
         PLATFORM_NAMESPACE,
         &helm::chart(),
-        &values(repository, tag, front),
+        &values(repository, tag),
     )?;
     println!(
         "maniple runs in namespace {PLATFORM_NAMESPACE}, installed in {:.1} s",
@@ -121,11 +118,10 @@ fn install(release: bool, front: bool) -> Result<()> {
 }
 
 /// Values of the installation in a cluster of one small node.
-fn values(repository: &str, tag: &str, front: bool) -> Value {
+fn values(repository: &str, tag: &str) -> Value {
     json!({
         "image": {"repository": repository, "tag": tag},
         "instances": {"requestPercent": 5},
-        "front": {"enabled": front},
         "log": {"format": "text", "level": "info,maniple_scaler=debug,maniple_operator=debug"},
     })
 }

@@ -26,7 +26,10 @@ struct UpArgs {
     /// Kubernetes release.
     #[arg(long, value_enum)]
     kubernetes: Option<Kubernetes>,
-    /// Leave KEDA out.
+    /// With KEDA, also when the cluster was started without it [default: a new cluster has it, an old one keeps what it has].
+    #[arg(long, conflicts_with = "no_keda")]
+    keda: bool,
+    /// A new cluster without KEDA, which is then not built either; one that has it keeps it.
     #[arg(long)]
     no_keda: bool,
     /// Leave Azurite out.
@@ -180,10 +183,13 @@ pub fn run(args: &ClusterArgs) -> Result<()> {
 fn options(cluster: &Cluster, up: &UpArgs) -> Result<Options> {
     let mut options = match Options::load(cluster.state())? {
         Some(options) => options,
-        None => Options::for_name(cluster.name()),
+        None => Options {
+            keda: !up.no_keda,
+            ..Options::for_name(cluster.name())
+        },
     };
     options.kubernetes = up.kubernetes.unwrap_or(options.kubernetes);
-    options.keda &= !up.no_keda;
+    options.keda |= up.keda;
     options.azurite &= !up.no_azurite;
     options.hpa_sync_seconds = up.hpa_sync_period.or(options.hpa_sync_seconds);
     options.controller_qps = up.controller_qps.or(options.controller_qps);

@@ -25,11 +25,9 @@ const CLIENTS: usize = 24;
 /// Requests of each client.
 const REQUESTS: usize = 20;
 
-/// Runs the scene; `None` when no front end is installed.
-pub(super) async fn run(suite: &Suite, namespace: &TestNamespace) -> Result<Option<String>> {
-    let Ok(address) = front(suite).await else {
-        return Ok(None);
-    };
+/// Runs the scene and says in one line what was seen.
+pub(super) async fn run(suite: &Suite, namespace: &TestNamespace) -> Result<String> {
+    let address = front(suite).await.context("the front end's Service")?;
     println!(
         "4. HTTP: {CLIENTS} clients at once, {WORK_MS} ms for each request, {CONCURRENCY} at a time for each instance."
     );
@@ -136,10 +134,10 @@ pub(super) async fn run(suite: &Suite, namespace: &TestNamespace) -> Result<Opti
         "   instances over time (ready/asked): {}",
         timeline.summary()
     );
-    Ok(Some(format!(
+    Ok(format!(
         "  http:  {} requests -> first answer from zero after {:.0} ms -> {latencies} -> at most {most} at a time on one instance (limit {CONCURRENCY}) -> zero after {:.1} s",
         each.len(),
         first.context("no request was answered")?.as_secs_f64() * 1000.0,
         started.elapsed().as_secs_f64(),
-    )))
+    ))
 }
