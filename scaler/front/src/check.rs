@@ -1,10 +1,14 @@
 //! Requests that are refused before anything looks at them: shapes that two servers could read differently, closed paths, limits.
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header};
+use hyper::ext::Protocol;
 use percent_encoding::percent_decode_str;
 
 /// Longest request target in bytes, as in Azure.
 pub const MAX_TARGET: usize = 8192;
+
+/// Name of the protocol in an Upgrade and in an extended CONNECT.
+pub(crate) const WEBSOCKET: &str = "websocket";
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +25,7 @@ pub enum Refusal {
     /// Longer than [`MAX_TARGET`].
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
-    /// CONNECT, TRACE.
+    /// CONNECT except for a WebSocket, TRACE.
     #[error("this method is not proxied")]
     Method,
     /// An Expect other than 100-continue.
@@ -65,7 +69,12 @@ impl Refusal {
 /// Transfer-Encoding beside Content-Length it keeps only the first and closes the connection afterwards, so the instance sees one meaning.
 pub fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     let (uri, headers) = (request.uri(), request.headers());
-    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+    let proxied = match *request.method() {
+        Method::CONNECT => is_websocket(request),
+        Method::TRACE => false,
+        _ => true,
+    };
+    if !proxied {
         return Err(Refusal::Method);
     }
     if target_length(uri) > MAX_TARGET {
@@ -78,6 +87,15 @@ pub fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
         return Err(Refusal::Expectation);
     }
     host(request.version(), uri, headers)
+}
+
+/// Whether it is an extended CONNECT of HTTP/2 for a WebSocket, the only kind of CONNECT that is a request to an app (RFC 8441).
+fn is_websocket<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        && request
+            .extensions()
+            .get::<Protocol>()
+            .is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case(WEBSOCKET))
 }
 
 fn target_length(uri: &Uri) -> usize {
@@ -305,6 +323,20 @@ mod tests {
         );
         assert_eq!(
             request(|r| r.method("TRACE").header("host", "a")),
+            Err(Refusal::Method)
+        );
+        let connect = |protocol: &'static str| {
+            let request = Request::builder()
+                .method("CONNECT")
+                .version(Version::HTTP_2)
+                .uri("http://a/x")
+                .extension(Protocol::from_static(protocol));
+            check(&request.body(()).unwrap())
+        };
+        assert_eq!(connect("websocket"), Ok("a".to_owned()));
+        assert_eq!(connect("connect-udp"), Err(Refusal::Method));
+        assert_eq!(
+            request(|r| r.method("CONNECT").uri("a:1").header("host", "a:1")),
             Err(Refusal::Method)
         );
         assert_eq!(

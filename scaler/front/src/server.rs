@@ -244,6 +244,7 @@ fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .adaptive_window(true)
         .max_concurrent_streams(settings.streams)
         .max_header_list_size(u32::try_from(settings.head_bytes).unwrap_or(u32::MAX))

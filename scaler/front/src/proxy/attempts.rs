@@ -65,6 +65,8 @@ pub(super) enum Failure {
     Refused,
     #[error("the instance changed to another protocol unasked")]
     Switched,
+    #[error("the instance answered a WebSocket request without changing to that protocol")]
+    NotSwitched,
 }
 
 impl Failure {
@@ -76,12 +78,13 @@ impl Failure {
             Self::Silent => "request-body-silent",
             Self::Refused => "instance-refused",
             Self::Switched => "unasked-upgrade",
+            Self::NotSwitched => "no-upgrade",
         }
     }
 
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::Lost | Self::Switched => StatusCode::BAD_GATEWAY,
+            Self::Lost | Self::Switched | Self::NotSwitched => StatusCode::BAD_GATEWAY,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
             Self::Body => StatusCode::BAD_REQUEST,
             Self::Silent => StatusCode::REQUEST_TIMEOUT,

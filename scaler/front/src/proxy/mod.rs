@@ -2,6 +2,7 @@
 
 mod attempts;
 mod reply;
+mod switch;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use reply::{OwnAnswer, answer, refuse};
+use switch::{Switch, as_upgrade};
 
 use crate::{
     body::ResponseBody,
@@ -142,10 +144,15 @@ impl Proxy {
                 }
             }
         };
-        let wants_upgrade = request.version() == Version::HTTP_11
-            && headers::upgrade_wanted(request.headers()).is_some();
-        let client = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (parts, body) = request.into_parts();
+        let client = Switch::wanted(&mut request);
+        let by_connect = client.as_ref().is_some_and(Switch::by_success);
+        if by_connect && group.settings().protocol == Protocol::H2c {
+            return self.unrouted(refuse(Refusal::Method));
+        }
+        let (mut parts, body) = request.into_parts();
+        if by_connect {
+            as_upgrade(&mut parts);
+        }
         let Some((mut parts, id)) = self.outgoing(parts, &host, origin, &group) else {
             return self.unrouted(refuse(Refusal::Host));
         };

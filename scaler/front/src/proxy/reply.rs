@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::{Proxy, attempts::Failure};
+use super::{Proxy, attempts::Failure, switch::Switch};
 use crate::{
     body::{GuardedBody, Held, ResponseBody},
     check::Refusal,
@@ -20,7 +20,7 @@ impl Proxy {
         &self,
         response: Response<Incoming>,
         held: Held,
-        client: Option<OnUpgrade>,
+        client: Option<Switch>,
         id: HeaderValue,
         numbers: &GroupMetrics,
         record: &mut Option<Box<Record>>,
@@ -38,6 +38,18 @@ impl Proxy {
                 );
             };
             return self.tunnel(response, held, client, id, record.take());
+        }
+        if response.status().is_success() && client.is_some_and(|client| client.by_success()) {
+            // Nobody reads it, and the slot is free when it has ended.
+            drop(GuardedBody::new(response.into_body(), held, None));
+            let failure = Failure::NotSwitched;
+            numbers.upstream(failure.category());
+            return answer(
+                failure.status(),
+                failure.category(),
+                &failure.to_string(),
+                None,
+            );
         }
         let record = record
             .take()
@@ -57,7 +69,7 @@ impl Proxy {
         &self,
         mut response: Response<Incoming>,
         held: Held,
-        client: OnUpgrade,
+        client: Switch,
         id: HeaderValue,
         record: Option<Box<Record>>,
     ) -> Response<ResponseBody> {
@@ -66,12 +78,8 @@ impl Proxy {
         let (mut parts, _) = response.into_parts();
         let protocol = parts.headers.get(header::UPGRADE).cloned();
         headers::incoming(&mut parts.headers, id);
-        if let Some(protocol) = protocol {
-            parts.headers.insert(header::UPGRADE, protocol);
-        }
-        parts
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        let (client, status) = client.agree(&mut parts.headers, protocol);
+        parts.status = status;
         parts.extensions.clear();
         self.tunnels.spawn(async move {
             let ends = tokio::try_join!(client, instance);

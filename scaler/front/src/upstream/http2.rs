@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +14,7 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 
 use super::{Connection, Dial, RequestBody, SendError, Unprocessed};
 
@@ -41,8 +42,11 @@ pub(super) struct Shared {
 struct Link {
     sender: http2::SendRequest<RequestBody>,
     streams: AtomicUsize,
-    limit: AtomicUsize,
+    /// Held by the task that drives it, which is rarely.
+    driven: Arc<Mutex<Driven>>,
 }
+
+type Driven = http2::Connection<TokioIo<TcpStream>, RequestBody, TokioExecutor>;
 
 /// The place of one request on a connection, free when dropped.
 #[derive(Debug)]
@@ -56,7 +60,10 @@ impl Drop for Stream {
 
 impl Link {
     fn enter(self: &Arc<Self>) -> Option<Stream> {
-        let limit = self.limit.load(Ordering::Relaxed).max(1);
+        // What the instance allows may change while it lives. A connection at work in this moment has room for one more: the instance refuses if not.
+        let limit = self.driven.try_lock().map_or(usize::MAX, |driven| {
+            driven.current_max_send_streams().max(1)
+        });
         let entered = self
             .streams
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |streams| {
@@ -138,26 +145,17 @@ async fn connect(dial: &Dial) -> Result<Arc<Link>, String> {
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| dial.told(error))?;
-    let link = Arc::new(Link {
+    let driven = Arc::new(Mutex::new(connection));
+    let connection = Arc::clone(&driven);
+    // Its requests report what broke it.
+    tokio::spawn(poll_fn(move |cx| {
+        Pin::new(&mut *connection.lock()).poll(cx).map(drop)
+    }));
+    Ok(Arc::new(Link {
         sender,
         streams: AtomicUsize::new(0),
-        limit: AtomicUsize::new(STREAMS_AT_FIRST),
-    });
-    let weak = Arc::downgrade(&link);
-    tokio::spawn(async move {
-        let mut connection = pin!(connection);
-        // Its requests report what broke it. What the instance allows may change while it lives.
-        poll_fn(|cx| {
-            let ended = connection.as_mut().poll(cx).map(drop);
-            if let Some(link) = weak.upgrade() {
-                let allowed = connection.current_max_send_streams();
-                link.limit.store(allowed, Ordering::Relaxed);
-            }
-            ended
-        })
-        .await;
-    });
-    Ok(link)
+        driven,
+    }))
 }
 
 /// How the instance said that it did not look at the request (RFC 9113, section 8.7).

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -75,6 +75,8 @@ pub(crate) struct Instance {
     pub(crate) open: watch::Sender<bool>,
     /// `/events` ends when this or `open` is true.
     pub(crate) end_events: watch::Sender<bool>,
+    /// Whether every request is refused with the scale-out signal, once its body was read.
+    pub(crate) shed: Arc<AtomicBool>,
     _stop: DropGuard,
 }
 
@@ -84,6 +86,20 @@ impl Instance {
     }
 
     pub(crate) fn on(listener: TcpListener) -> Self {
+        Self::limited(listener, None)
+    }
+
+    /// One that allows so many HTTP/2 requests at a time on a connection.
+    pub(crate) async fn with_streams(streams: u32) -> Self {
+        Self::limited(
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            Some(streams),
+        )
+    }
+
+    fn limited(listener: TcpListener, streams: Option<u32>) -> Self {
+        let shed = Arc::new(AtomicBool::new(false));
+        let sheds = shed.clone();
         let (open, _) = watch::channel(false);
         let (end_events, _) = watch::channel(false);
         let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
@@ -102,11 +118,16 @@ impl Instance {
                     end.subscribe(),
                     token.clone(),
                 );
+                let sheds = sheds.clone();
                 let service = service_fn(move |request| {
-                    answer(request, seen.clone(), open.clone(), end.clone())
+                    let sheds = sheds.load(Ordering::SeqCst);
+                    answer(request, seen.clone(), open.clone(), end.clone(), sheds)
                 });
                 tokio::spawn(async move {
-                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let mut builder = auto::Builder::new(TokioExecutor::new());
+                    if let Some(streams) = streams {
+                        builder.http2().max_concurrent_streams(streams);
+                    }
                     let connection =
                         builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
                     tokio::select! {
@@ -121,6 +142,7 @@ impl Instance {
             seen,
             open,
             end_events,
+            shed,
             _stop: stop.drop_guard(),
         }
     }
@@ -137,11 +159,16 @@ async fn answer(
     seen: Arc<Seen>,
     mut open: watch::Receiver<bool>,
     end: watch::Receiver<bool>,
+    sheds: bool,
 ) -> Result<Response<Body>, std::io::Error> {
     if request.uri().path() == "/probe" {
         return Ok(Response::new(full("")));
     }
     let running = Running::new(&seen);
+    if sheds {
+        request.body_mut().collect().await.ok();
+        return Ok(scale_out(StatusCode::TOO_MANY_REQUESTS, ""));
+    }
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/hold" => {
@@ -154,27 +181,18 @@ async fn answer(
             Ok(Response::new(full("done")))
         }
         "/headers" => Ok(Response::new(full(listing(&request)))),
+        "/handshake" => {
+            let mut response = Response::new(full(listing(&request)));
+            *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+            Ok(response)
+        }
         "/echo" => {
             let body = request.into_body().map_err(std::io::Error::other).boxed();
             Ok(Response::new(guarded(body, running)))
         }
         "/big" => Ok(Response::new(guarded(many_chunks(1024), running))),
         "/events" => Ok(Response::new(guarded(events(open, end), running))),
-        "/shed" => {
-            let mut response = Response::new(full(""));
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            response
-                .headers_mut()
-                .insert("x-function-scaleout", HeaderValue::from_static("1"));
-            Ok(response)
-        }
-        "/scaleout-200" => {
-            let mut response = Response::new(full("fine"));
-            response
-                .headers_mut()
-                .insert("x-function-scaleout", HeaderValue::from_static("1"));
-            Ok(response)
-        }
+        "/scaleout-200" => Ok(scale_out(StatusCode::OK, "fine")),
         "/die" => {
             let (to, half) = futures::channel::mpsc::unbounded();
             to.unbounded_send(Ok(Frame::data(Bytes::from_static(b"half"))))
@@ -191,6 +209,15 @@ async fn answer(
         "/socket" => Ok(upgrade(&mut request, running)),
         _ => Ok(Response::new(full(path))),
     }
+}
+
+fn scale_out(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("x-function-scaleout", HeaderValue::from_static("1"));
+    response
 }
 
 fn listing(request: &Request<Incoming>) -> String {

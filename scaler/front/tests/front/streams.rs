@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use maniple_front::pool::{GroupSettings, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -224,4 +224,78 @@ async fn http2_clients_reach_http1_instances_with_one_cookie_line() {
             && seen.contains(&format!("host: {HOST}\n")),
         "{seen}"
     );
+}
+
+/// An extended CONNECT on a connection that has heard that the server allows it.
+async fn connect(
+    to: std::net::SocketAddr,
+    path: &str,
+) -> hyper::Result<http::Response<hyper::body::Incoming>> {
+    let stream = tokio::net::TcpStream::connect(to).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let settled = Request::get(format!("http://{HOST}/first"))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    sender.send_request(settled).await?;
+    let request = Request::connect(format!("http://{HOST}{path}"))
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    sender.send_request(request).await
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_reaches_an_instance_as_an_upgrade() {
+    let (_hub, instance, front) = one(settings()).await;
+    let response = connect(front.address, "/socket").await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    for name in ["upgrade", "connection", "sec-websocket-accept"] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    let mut socket = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    socket.write_all(b"there and back").await.unwrap();
+    let mut back = [0; 14];
+    socket.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"there and back");
+    assert_eq!((instance.seen.running(), front.group().slots().1), (1, 1));
+    socket.shutdown().await.unwrap();
+    assert_eq!(socket.read(&mut back).await.unwrap(), 0);
+    until("the slot is free", async || front.group().slots().1 == 0).await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_the_instance_does_not_open_is_refused_by_http2_too() {
+    let (_hub, _instance, front) = one(settings()).await;
+    // A success would mean to the client that it is open.
+    let response = connect(front.address, "/plain").await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("no-upgrade"));
+    until("the slot is free", async || {
+        let (_, busy, linger) = front.group().slots();
+        busy + linger == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_asks_for_a_websocket_over_http2_is_a_whole_handshake() {
+    let (_hub, _instance, front) = one(settings()).await;
+    let response = connect(front.address, "/handshake").await.unwrap();
+    assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let seen = String::from_utf8_lossy(&body).into_owned();
+    assert!(seen.starts_with("GET /handshake HTTP/1.1\n"), "{seen}");
+    for line in [
+        "upgrade: websocket\n",
+        "connection: upgrade\n",
+        "sec-websocket-version: 13\n",
+    ] {
+        assert!(seen.contains(line), "{seen}");
+    }
+    let key = seen.split("sec-websocket-key: ").nth(1).unwrap();
+    assert_eq!(key.lines().next().unwrap().len(), 24);
 }
