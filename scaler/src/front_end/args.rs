@@ -1,10 +1,14 @@
 //! Arguments of the front end.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Parser;
 use maniple_front::{
-    headers::Forwarding, pool::GroupSettings, proxy::ProxySettings, server::ServerSettings,
+    headers::Forwarding,
+    observe::{Observer, Spans},
+    pool::GroupSettings,
+    proxy::ProxySettings,
+    server::ServerSettings,
 };
 use maniple_runtime::RuntimeArgs;
 
@@ -48,6 +52,10 @@ pub struct FrontArgs {
     #[arg(long, env = "MANIPLE_COLD_START_HEADER", default_value_t = false, action = clap::ArgAction::Set)]
     pub cold_start_header: bool,
 
+    /// What is told of single requests.
+    #[command(flatten)]
+    pub observe: ObserveArgs,
+
     /// Seconds for which connections are still accepted after the process was asked to stop, until nobody sends any here.
     #[arg(long, env = "MANIPLE_STOP_DELAY_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=300))]
     pub stop_delay_seconds: u64,
@@ -55,6 +63,26 @@ pub struct FrontArgs {
     /// Seconds that running requests have after that.
     #[arg(long, env = "MANIPLE_DRAIN_SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub drain_seconds: u64,
+}
+
+/// What is told of single requests. Shares are out of a thousand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ObserveArgs {
+    /// Of a thousand requests, how many get a line in the log.
+    #[arg(long, env = "MANIPLE_ACCESS_LOG_PER_MILLE", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub access_log_per_mille: u32,
+
+    /// Collector that gets spans of requests by OTLP over gRPC, such as http://collector:4317. Without it there are none.
+    #[arg(long, env = "MANIPLE_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+
+    /// CA of the collector's certificate, PEM.
+    #[arg(long, env = "MANIPLE_OTLP_CA", requires = "otlp_endpoint")]
+    pub otlp_ca: Option<PathBuf>,
+
+    /// Of a thousand requests without a `traceparent`, how many begin a trace. Others follow the one that they came with.
+    #[arg(long, env = "MANIPLE_TRACE_PER_MILLE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub trace_per_mille: u32,
 }
 
 /// How encrypted requests are taken.
@@ -135,7 +163,8 @@ impl FrontArgs {
         Duration::from_secs(self.stop_delay_seconds)
     }
 
-    pub(super) fn proxy(&self) -> ProxySettings {
+    /// `spans` is where spans go, when they go anywhere.
+    pub(super) fn proxy(&self, spans: Option<Arc<dyn Spans>>) -> ProxySettings {
         ProxySettings {
             forwarding: if self.trust_forwarded {
                 Forwarding::Append
@@ -143,6 +172,11 @@ impl FrontArgs {
                 Forwarding::Replace
             },
             cold_start_header: self.cold_start_header,
+            observer: Observer {
+                log_share: self.observe.access_log_per_mille,
+                trace_share: self.observe.trace_per_mille,
+                spans,
+            },
             ..ProxySettings::default()
         }
     }

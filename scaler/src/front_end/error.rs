@@ -54,6 +54,12 @@ pub enum FrontError {
         source: std::io::Error,
     },
 
+    /// The way to the collector of spans cannot be made.
+    #[error(
+        "spans cannot be sent: {0}; --otlp-endpoint must be a URL such as http://collector:4317"
+    )]
+    Spans(String),
+
     /// No connection to a replica.
     #[error("no connection: {}", chain(.0))]
     Connect(#[from] tonic::transport::Error),
@@ -79,6 +85,7 @@ impl FrontError {
             Self::Listen { .. } => "listen",
             Self::Serving(error) => error.category(),
             Self::TlsFile { .. } => "tls",
+            Self::Spans(_) => "spans",
             Self::Connect(_) => "connect",
             Self::Stream(_) => "stream",
             Self::Silent(_) => "silent",

@@ -8,6 +8,7 @@
 //! * [`connector`]: connections to a replica, authenticated both ways.
 //! * [`link`]: one stream to one replica; [`replicas`]: one link for each.
 //! * [`routing`]: routes as they arrive.
+//! * [`spans`]: requests as spans, for a collector.
 //! * [`process`]: the parts together, and the order in which they stop.
 
 mod args;
@@ -20,9 +21,10 @@ mod metrics;
 mod process;
 mod replicas;
 mod routing;
+mod spans;
 #[cfg(test)]
 mod tests;
 
-pub use args::{FrontArgs, ScalerArgs, ServingTlsArgs};
+pub use args::{FrontArgs, ObserveArgs, ScalerArgs, ServingTlsArgs};
 pub use error::FrontError;
 pub use process::run;

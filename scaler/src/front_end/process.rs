@@ -10,6 +10,7 @@ use maniple_core::slots::message::MemberRecord;
 use maniple_front::{
     control::{Control, ControlSettings, StreamEvent},
     metrics::Metrics,
+    observe::Spans,
     pool::Pool,
     proxy::Proxy,
     routes::Routes,
@@ -20,13 +21,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FrontArgs,
+    FrontArgs, FrontError,
     connector::Connector,
     doors, identity,
     link::Link,
     metrics::{LinkMetrics, PoolCollector},
     replicas,
     routing::Routing,
+    spans::{self, SpanMetrics},
 };
 
 /// Messages of all replicas that wait for the control task.
@@ -59,7 +61,7 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
     let slots = runtime.shutdown.stage("slots", LEAVE);
     let streams = runtime.shutdown.stage("streams", CLOSE);
 
-    let parts = assemble(&args, member, connector, &runtime.metrics, unready);
+    let parts = assemble(&args, member, connector, &runtime.metrics, unready).await?;
     let (server, stop) = (args.scaler.slots_server.clone(), streams.token());
     streams.spawn("streams", async move {
         replicas::follow(server, parts.link, stop).await;
@@ -70,6 +72,13 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
         control.run(heard, stop).await;
         Ok::<(), Infallible>(())
     });
+    if let Some(spans) = parts.spans {
+        let stop = streams.token();
+        streams.spawn("spans", async move {
+            spans.run(stop).await;
+            Ok::<(), Infallible>(())
+        });
+    }
     if let Some(certificates) = doors.certificates {
         let (metrics, stop) = (parts.metrics, streams.token());
         tokio::spawn(certificates.follow(doors::LOOK, metrics, stop));
@@ -100,22 +109,36 @@ pub(super) struct Parts {
     pub(super) heard: mpsc::Receiver<StreamEvent>,
     pub(super) proxy: Arc<Proxy>,
     pub(super) metrics: Metrics,
+    /// Sends spans, when there is a collector.
+    pub(super) spans: Option<spans::Sender>,
 }
 
 /// Joins the parts. `unready` ends with the first routes.
-pub(super) fn assemble(
+pub(super) async fn assemble(
     args: &FrontArgs,
     member: MemberRecord,
     connector: Arc<Connector>,
     metrics: &maniple_runtime::Metrics,
     unready: Pending,
-) -> Parts {
+) -> Result<Parts, FrontError> {
     let pool = Pool::new();
     let routes = Routes::new();
-    let (metrics, link_metrics) = metrics.register(|registry| {
+    let (metrics, link_metrics, span_metrics) = metrics.register(|registry| {
         registry.register_collector(Box::new(PoolCollector(pool.clone())));
-        (Metrics::register(registry), LinkMetrics::register(registry))
+        (
+            Metrics::register(registry),
+            LinkMetrics::register(registry),
+            SpanMetrics::register(registry),
+        )
     });
+    let (queue, spans) = match &args.observe.otlp_endpoint {
+        Some(endpoint) => {
+            let ca = args.observe.otlp_ca.as_deref();
+            let (queue, sender) = spans::open(endpoint, ca, span_metrics).await?;
+            (Some(queue as Arc<dyn Spans>), Some(sender))
+        }
+        None => (None, None),
+    };
     let (events, heard) = mpsc::channel(QUEUE);
     let link = Link {
         connector,
@@ -124,11 +147,13 @@ pub(super) fn assemble(
         metrics: link_metrics,
         ids: Arc::new(AtomicU64::new(1)),
     };
-    Parts {
+    let proxy = Proxy::new(routes, args.proxy(queue), metrics.clone());
+    Ok(Parts {
         link,
         control: Control::new(member, pool, ControlSettings::default()),
         heard,
-        proxy: Arc::new(Proxy::new(routes, args.proxy(), metrics.clone())),
+        proxy: Arc::new(proxy),
         metrics,
-    }
+        spans,
+    })
 }

@@ -173,7 +173,9 @@ impl FrontEnd {
         let connector = Arc::new(Connector::new(args.scaler.clone()).await.unwrap());
         let member = identity::new(&args).unwrap();
         let unready = readiness.pending("routes");
-        let parts = assemble(&args, member, connector, &metrics, unready);
+        let parts = assemble(&args, member, connector, &metrics, unready)
+            .await
+            .unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (leave, close) = (CancellationToken::new(), CancellationToken::new());
