@@ -52,7 +52,10 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
     let connector = Arc::new(Connector::new(args.scaler.clone()).await?);
     let doors = doors::open(&args).await?;
     runtime.serve_admin(Router::new()).await?;
-    tracing::info!(id = ?member.id, address = %args.listen_address, tls = doors.certificates.is_some(), "takes requests");
+    for door in &doors.all {
+        let address = door.listener.local_addr()?;
+        tracing::info!(id = ?member.id, %address, tls = door.certificates.is_some(), "takes requests");
+    }
 
     // In the order in which they stop: running requests end, then the slots go back, then the Bye leaves.
     let requests = runtime
