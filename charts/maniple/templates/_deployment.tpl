@@ -1,5 +1,5 @@
 {{- /* The Deployment of a component. Takes (dict "root" $ "component" name "env" yaml "ports" yaml "podLabels" extra "offline" flag
-"graceSeconds" number "volumes" yaml "mounts" yaml). An offline component has no access to the API server. */}}
+"graceSeconds" number "lingerSeconds" number "volumes" yaml "mounts" yaml). An offline component has no access to the API server. */}}
 {{- define "maniple.deployment" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}
@@ -127,6 +127,13 @@ spec:
             periodSeconds: 2
             timeoutSeconds: 2
             failureThreshold: 2
+          {{- with .lingerSeconds }}
+          # Who follows the name of this pod's Service has found the new pods when this one stops.
+          lifecycle:
+            preStop:
+              sleep:
+                seconds: {{ . }}
+          {{- end }}
           {{- with $values.resources }}
           resources:
             {{- toYaml . | nindent 12 }}

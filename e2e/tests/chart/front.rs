@@ -129,6 +129,23 @@ fn certificates_of_somebody_else_are_taken_for_both_sides_or_not_at_all() {
 }
 
 #[test]
+fn a_scaler_that_stops_waits_until_front_ends_have_found_the_next_one() {
+    let linger = |objects: &[Value]| {
+        pod(objects, "scaler")["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+            .as_u64()
+    };
+    let objects = enabled();
+    let seconds = linger(&objects).unwrap();
+    let grace = pod(&objects, "scaler")["spec"]["terminationGracePeriodSeconds"]
+        .as_u64()
+        .unwrap();
+    // The stages of the process take up to 22 s.
+    assert!(seconds > 6 && seconds + 22 < grace, "{seconds} {grace}");
+    let off = render(json!({"front": {"enabled": false}}));
+    assert_eq!(linger(&off), None);
+}
+
+#[test]
 fn a_pod_that_stops_has_time_for_its_requests() {
     let objects = render(json!({"front": {"drainSeconds": 600}}));
     let front = pod(&objects, "front");
