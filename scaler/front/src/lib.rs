@@ -14,6 +14,7 @@ mod closing;
 pub mod cold;
 pub mod control;
 mod exchange;
+mod gather;
 pub mod headers;
 pub mod metrics;
 pub mod observe;

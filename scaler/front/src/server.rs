@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     closing::{Closing, End},
+    gather::Gather,
     headers::{Origin, Scheme},
     proxy::Proxy,
     timer::HeadTimer,
@@ -185,7 +186,7 @@ impl Shared {
         match handshakes {
             None => {
                 let _open = metrics.connection("http");
-                self.serve(stream, origin(Scheme::Http)).await;
+                self.serve(Gather(stream), origin(Scheme::Http)).await;
             }
             Some(handshakes) => {
                 let _open = metrics.connection("https");

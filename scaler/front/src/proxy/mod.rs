@@ -6,7 +6,10 @@ mod switch;
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Request, Response, Uri, Version, header, request::Parts};
+use http::{
+    HeaderName, HeaderValue, Request, Response, Uri, Version, header, request::Parts,
+    uri::PathAndQuery,
+};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -125,7 +128,8 @@ impl Proxy {
         };
         let (group, numbers) = {
             let table = self.routes.current();
-            match table.find(check::without_port(&host), request.uri().path()) {
+            let name = check::without_port(host.to_str().unwrap_or_default());
+            match table.find(name, request.uri().path()) {
                 Ok(route)
                     if route.admin == AdminPaths::Closed
                         && check::leads_to_admin(request.uri().path()) =>
@@ -153,7 +157,7 @@ impl Proxy {
         if by_connect {
             as_upgrade(&mut parts);
         }
-        let Some((mut parts, id)) = self.outgoing(parts, &host, origin, &group) else {
+        let Some((mut parts, id)) = self.outgoing(parts, host, origin, &group) else {
             return self.unrouted(refuse(Refusal::Host));
         };
         if let Some(record) = record {
@@ -200,30 +204,30 @@ impl Proxy {
     fn outgoing(
         &self,
         mut parts: Parts,
-        host: &str,
+        host: HeaderValue,
         origin: Origin,
         group: &Group,
     ) -> Option<(Parts, HeaderValue)> {
-        let value = HeaderValue::from_str(host).ok()?;
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts);
         }
-        let id = headers::outgoing(&mut parts.headers, &value, origin, self.settings.forwarding);
-        let path = parts
-            .uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str);
+        let id = headers::outgoing(&mut parts.headers, &host, origin, self.settings.forwarding);
+        let uri = std::mem::take(&mut parts.uri);
+        // Most targets are a path alone, which stays as it is.
+        let path = uri.into_parts().path_and_query;
         // `OPTIONS *` arrives without a path.
-        let path = if path.is_empty() { "/" } else { path };
+        let path = path
+            .filter(|path| !path.as_str().is_empty())
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
         match group.settings().protocol {
             Protocol::Http1 => {
-                parts.uri = path.parse().ok()?;
+                parts.uri = path.into();
                 parts.version = Version::HTTP_11;
             }
             Protocol::H2c => {
                 parts.uri = Uri::builder()
                     .scheme("http")
-                    .authority(host)
+                    .authority(host.as_bytes())
                     .path_and_query(path)
                     .build()
                     .ok()?;

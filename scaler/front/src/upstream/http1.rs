@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{CONNECT_LIMIT, Connection, Dial, RequestBody, SendError};
+use crate::gather::Gather;
 
 /// An idle connection that was not used for longer is not used again: many servers close after 5 s (Node.js, uvicorn), the functions host after 130 s, and a
 /// request that meets the closing may have run.
@@ -88,7 +89,7 @@ async fn ready(connection: &mut Sender) -> bool {
 
 async fn connect(dial: &Dial) -> Result<Sender, String> {
     let stream = dial.connect().await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+    let (mut sender, connection) = http1::handshake(TokioIo::new(Gather(stream)))
         .await
         .map_err(|error| dial.told(error))?;
     tokio::spawn(async move {
