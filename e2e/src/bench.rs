@@ -1,11 +1,13 @@
 //! `make bench`: figures that say something about the work itself, each with what it was measured beside.
 
+mod cold;
 pub mod front;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -30,26 +32,64 @@ const QUEUES: usize = 50;
 /// How long the cluster is watched at rest.
 const REST: Duration = Duration::from_secs(60);
 
-/// Runs all benchmarks and prints a table for each.
+/// Arguments of the benchmarks.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Only these parts [default: all].
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// HTTP from zero to the first answer.
+    Cold,
+    /// Message to replica count.
+    Wake,
+    /// 1,000 apps.
+    Many,
+}
+
+impl BenchArgs {
+    fn runs(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}
+
+/// Runs the benchmarks and prints a table for each.
 ///
 /// # Errors
 /// When the cluster or maniple does not do what is measured.
-pub async fn run() -> Result<()> {
+pub async fn run(args: BenchArgs) -> Result<()> {
     let suite = Suite::connect().await?;
+    if args.runs(Part::Cold) {
+        println!("\n## HTTP from zero to the first answer\n");
+        cold::run(&suite).await?;
+    }
+    if args.runs(Part::Wake) {
+        wake(&suite).await?;
+    }
+    if args.runs(Part::Many) {
+        println!("\n## {APPS} FunctionApps of one queue function each, at zero\n");
+        many(&suite).await?;
+    }
+    Ok(())
+}
+
+async fn wake(suite: &Suite) -> Result<()> {
     println!("\n## Wake-up: message put into an idle queue -> replica count written\n");
     println!("| what | p50 ms | p95 ms | max ms |\n|---|---|---|---|");
     row(
         "floor: a /scale write seen by the same watch",
-        floor(&suite).await?,
+        floor(suite).await?,
     );
     for driver in ["Native", "Keda"] {
         row(
             &format!("driver {driver}, {WAKES} idle queues"),
-            wakes(&suite, driver).await?,
+            wakes(suite, driver).await?,
         );
     }
-    println!("\n## {APPS} FunctionApps of one queue function each, at zero\n");
-    many(&suite).await
+    Ok(())
 }
 
 fn row(what: &str, mut times: Vec<Duration>) {

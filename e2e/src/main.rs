@@ -22,8 +22,8 @@ enum Command {
     Platform(PlatformArgs),
     /// An app goes from zero to many instances and back, live.
     Demo(e2e::demo::DemoArgs),
-    /// Wake-up latency and 1,000 apps.
-    Bench,
+    /// HTTP from zero, wake-up latency, 1,000 apps.
+    Bench(e2e::bench::BenchArgs),
     /// The front end beside nginx.
     BenchFront(e2e::bench::front::FrontBenchArgs),
     /// A part of the benchmark above.
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cli::run(&args),
         Command::Platform(args) => platform::run(&args),
         Command::Demo(args) => run_async(e2e::demo::run(args)),
-        Command::Bench => run_async(e2e::bench::run()),
+        Command::Bench(args) => run_async(e2e::bench::run(args)),
         Command::BenchFront(args) => e2e::bench::front::run(&args),
         Command::BenchFrontPart(part) => e2e::bench::front::run_part(part),
     };

@@ -122,6 +122,8 @@ fn values(repository: &str, tag: &str) -> Value {
     json!({
         "image": {"repository": repository, "tag": tag},
         "instances": {"requestPercent": 5},
+        // The benchmark of cold starts reads it.
+        "front": {"extraEnv": [{"name": "MANIPLE_COLD_START_HEADER", "value": "true"}]},
         "log": {"format": "text", "level": "info,maniple_scaler=debug,maniple_operator=debug"},
     })
 }

@@ -1,8 +1,9 @@
-//! HTTP from zero with exact concurrency, on a platform installed with `front.enabled`: through the Service of the front end, counted by the instances themselves.
+//! HTTP from zero with exact concurrency: through the Service of the front end, counted by the instances themselves.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::suite::apps::{App, PORT, http_function};
 use e2e::suite::http::{Answer, Counted, DOMAIN, counted, front, get};
+use e2e::suite::load::{Clients, Door, Doors, Habit};
 use e2e::suite::observe::{Counts, Group};
 use e2e::suite::wait::until;
 use e2e::suite::{PLATFORM_NAMESPACE, Suite};
@@ -12,6 +13,8 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Requests that an instance gets at a time.
 const C: u64 = 4;
+/// Instances that the app may have.
+const INSTANCES: u64 = 6;
 /// Requests of a burst.
 const BURST: usize = 200;
 const NO_INSTANCE: Counts = Counts { asked: 0, ready: 0 };
@@ -43,7 +46,7 @@ impl Scene {
                 "scaleAndConcurrency",
                 "maximumInstanceCount",
             ],
-            serde_json::json!(6),
+            serde_json::json!(INSTANCES),
         )
         .with(&["scaling"], serde_json::json!({"idleSeconds": 10}))
         .apply(&suite)
@@ -86,6 +89,7 @@ async fn http_from_zero_with_exact_concurrency() -> Result<()> {
     let scene = Scene::new(suite, &ns.name).await?;
     closed_and_unknown(&scene).await.context("what is closed")?;
     burst_from_zero(&scene).await.context("burst")?;
+    scale_in_cuts_nothing(&scene).await.context("scale-in")?;
     processes_die_under_load(&scene)
         .await
         .context("processes killed")?;
@@ -140,6 +144,78 @@ async fn burst_from_zero(scene: &Scene) -> Result<()> {
     )
     .await?;
     Ok(())
+}
+
+/// Most clients go: the count only falls, instance by instance, and no request of those that stay is cut.
+async fn scale_in_cuts_nothing(scene: &Scene) -> Result<()> {
+    let doors = Doors::default();
+    doors.set(vec![Door {
+        name: "service".to_owned(),
+        address: front(&scene.suite).await?,
+    }]);
+    let habit = Habit {
+        host: scene.host.clone(),
+        path: "/api/hello".to_owned(),
+        work: (Duration::from_millis(100), Duration::from_millis(600)),
+        reuse: 10,
+        leaves_percent: 0,
+    };
+    let slots = usize::try_from(C * INSTANCES)?;
+    let clients = Clients::start(slots, &habit, &doors);
+    clients.all();
+    until(
+        "all instances",
+        LIMIT,
+        || scene.group.counts(),
+        |c| c.ready == INSTANCES as i32,
+    )
+    .await?;
+    let timeline = scene.group.record();
+    until(
+        "the timeline",
+        LIMIT,
+        || async { Ok(timeline.changes().len()) },
+        |seen| *seen > 0,
+    )
+    .await?;
+    // Fewer than one instance takes.
+    clients.so_many(usize::try_from(C)? - 1);
+    until(
+        "one instance",
+        LIMIT,
+        || scene.group.counts(),
+        |c| *c == Counts { asked: 1, ready: 1 },
+    )
+    .await?;
+    clients.none();
+    until(
+        "the last answer",
+        LIMIT,
+        || async { Ok(clients.busy()) },
+        |busy| *busy == 0,
+    )
+    .await?;
+    println!("http: scale-in (ready/asked): {}", timeline.summary());
+    let asked: Vec<i32> = timeline.changes().iter().map(|c| c.counts.asked).collect();
+    ensure!(
+        asked.is_sorted_by(|before, after| before >= after),
+        "the count went up while demand fell: {}",
+        timeline.summary()
+    );
+    let sent = clients.take();
+    for one in &sent {
+        ensure!(one.is_answered(), "a request was not answered: {one:?}");
+    }
+    println!("http: {} requests meanwhile, all answered", sent.len());
+    scene.within_the_limit().await?;
+    until(
+        "zero after scale-in",
+        LIMIT,
+        || scene.group.counts(),
+        |c| *c == NO_INSTANCE,
+    )
+    .await
+    .map(drop)
 }
 
 /// Requests of clients that go on while a front end and the leading scaler die: only those that the dead front end had are lost.

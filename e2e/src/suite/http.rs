@@ -26,6 +26,8 @@ pub struct Answer {
     pub body: String,
     /// Instance that answered, when one did.
     pub instance: Option<String>,
+    /// What it waited for, when the front end says so.
+    pub server_timing: Option<String>,
     /// From the connection attempt to the last byte.
     pub took: Duration,
 }
@@ -63,15 +65,18 @@ pub async fn get(to: SocketAddr, host: &str, path: &str) -> Result<Answer> {
         bail!("the answer breaks off: {text:?}");
     };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let instance = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("x-standin-instance")
-            .then(|| value.to_owned())
-    });
+    let header = |wanted: &str| {
+        head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case(wanted)
+                .then(|| value.to_owned())
+        })
+    };
     Ok(Answer {
         status: status.with_context(|| format!("no HTTP: {head}"))?,
         body: body.to_owned(),
-        instance,
+        instance: header("x-standin-instance"),
+        server_timing: header("server-timing"),
         took: started.elapsed(),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,6 +13,8 @@ use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Longest time for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -90,6 +93,18 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// Answered by an instance, well.
+    pub fn is_answered(&self) -> bool {
+        matches!(
+            &self.outcome,
+            Outcome::Answered {
+                status: 200,
+                instance: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Time beyond the work: connection, wait for a slot, proxying.
     pub fn waited(&self) -> Duration {
         self.ended
@@ -259,4 +274,91 @@ async fn answer(
         retry_after,
         own,
     })
+}
+
+/// Clients, of which as many are active as is said.
+pub struct Clients {
+    count: usize,
+    active: watch::Sender<usize>,
+    under_way: Arc<AtomicUsize>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Clients {
+    /// Clients that are not active yet.
+    pub fn start(count: usize, habit: &Habit, doors: &Doors) -> Self {
+        let active = watch::Sender::new(0);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let tasks = (0..count)
+            .map(|index| {
+                let (mut active, under_way, sent) =
+                    (active.subscribe(), under_way.clone(), sent.clone());
+                let mut client = Client::new(habit.clone(), doors.clone());
+                tokio::spawn(async move {
+                    while active.wait_for(|active| index < *active).await.is_ok() {
+                        under_way.fetch_add(1, Ordering::SeqCst);
+                        let one = client.request().await;
+                        under_way.fetch_sub(1, Ordering::SeqCst);
+                        match one {
+                            Some(one) => sent.lock().push(one),
+                            // No door is open.
+                            None => tokio::time::sleep(Duration::from_millis(100)).await,
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self {
+            count,
+            active,
+            under_way,
+            sent,
+            tasks,
+        }
+    }
+
+    /// As many clients as there are slots.
+    pub fn all(&self) {
+        self.active.send_replace(self.count);
+    }
+
+    /// So many.
+    pub fn so_many(&self, active: usize) {
+        self.active.send_replace(active);
+    }
+
+    /// Half of them.
+    pub fn half(&self) {
+        self.active.send_replace(self.count.div_ceil(2));
+    }
+
+    /// A random number of them.
+    pub fn some(&self) {
+        self.active.send_replace(fastrand::usize(1..=self.count));
+    }
+
+    /// None.
+    pub fn none(&self) {
+        self.active.send_replace(0);
+    }
+
+    /// Requests under way.
+    pub fn busy(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
+    }
+
+    /// What was sent since the last call.
+    pub fn take(&self) -> Vec<Sent> {
+        std::mem::take(&mut self.sent.lock())
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }

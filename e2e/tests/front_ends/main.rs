@@ -72,7 +72,7 @@ async fn calm(scene: &Scene) -> Result<()> {
         verdict.require()?;
         let mut waits: Vec<Duration> = sent
             .iter()
-            .filter(|s| s.started > begin && verdict::is_answered(s))
+            .filter(|s| s.started > begin && s.is_answered())
             .map(e2e::suite::load::Sent::waited)
             .collect();
         waits.sort_unstable();

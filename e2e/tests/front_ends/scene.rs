@@ -1,19 +1,17 @@
 //! Three apps of different concurrency, three front ends, and clients for each app.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use e2e::suite::apps::{App, http_function};
 use e2e::suite::front_ends::{deployment, pods};
 use e2e::suite::http::{DOMAIN, front, get};
-use e2e::suite::load::{Client, Door, Doors, Habit, Sent};
+use e2e::suite::load::{Clients, Door, Doors, Habit, Sent};
 use e2e::suite::observe::Group;
 use e2e::suite::wait::until;
 use e2e::suite::{PLATFORM_NAMESPACE, Suite, TestNamespace};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::counts::Counts;
@@ -38,7 +36,7 @@ pub(super) struct HttpApp {
     pub(super) group: Group,
     /// As the metrics name it.
     pub(super) group_key: String,
-    pub(super) load: Load,
+    pub(super) load: Clients,
 }
 
 impl HttpApp {
@@ -289,89 +287,9 @@ async fn app(
     Ok(HttpApp {
         group: Group::of(suite, namespace, &name, "http")?,
         group_key: format!("{namespace}/{name}/http"),
-        load: Load::start(clients, &habit, doors),
+        load: Clients::start(clients, &habit, doors),
         name,
         concurrency,
         most_instances,
     })
-}
-
-/// Clients, of which as many are active as is said.
-pub(super) struct Load {
-    clients: usize,
-    active: watch::Sender<usize>,
-    under_way: Arc<std::sync::atomic::AtomicUsize>,
-    sent: Arc<Mutex<Vec<Sent>>>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(clients: usize, habit: &Habit, doors: &Doors) -> Self {
-        use std::sync::atomic::Ordering::SeqCst;
-        let active = watch::Sender::new(0);
-        let under_way = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let sent = Arc::new(Mutex::new(Vec::new()));
-        let tasks = (0..clients)
-            .map(|index| {
-                let (mut active, under_way, sent) =
-                    (active.subscribe(), under_way.clone(), sent.clone());
-                let mut client = Client::new(habit.clone(), doors.clone());
-                tokio::spawn(async move {
-                    while active.wait_for(|active| index < *active).await.is_ok() {
-                        under_way.fetch_add(1, SeqCst);
-                        let one = client.request().await;
-                        under_way.fetch_sub(1, SeqCst);
-                        match one {
-                            Some(one) => sent.lock().push(one),
-                            // No door is open.
-                            None => tokio::time::sleep(Duration::from_millis(100)).await,
-                        }
-                    }
-                })
-            })
-            .collect();
-        Self {
-            clients,
-            active,
-            under_way,
-            sent,
-            tasks,
-        }
-    }
-
-    /// As many clients as there are slots.
-    pub(super) fn all(&self) {
-        self.active.send_replace(self.clients);
-    }
-
-    /// Half of them.
-    pub(super) fn half(&self) {
-        self.active.send_replace(self.clients.div_ceil(2));
-    }
-
-    /// A random number of them.
-    pub(super) fn some(&self) {
-        self.active.send_replace(fastrand::usize(1..=self.clients));
-    }
-
-    /// None.
-    pub(super) fn none(&self) {
-        self.active.send_replace(0);
-    }
-
-    fn busy(&self) -> usize {
-        self.under_way.load(std::sync::atomic::Ordering::SeqCst)
-    }
-
-    fn take(&self) -> Vec<Sent> {
-        std::mem::take(&mut self.sent.lock())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
 }

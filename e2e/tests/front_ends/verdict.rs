@@ -52,18 +52,6 @@ impl Verdict {
     }
 }
 
-/// Answered by an instance.
-pub(super) fn is_answered(sent: &Sent) -> bool {
-    matches!(
-        &sent.outcome,
-        Outcome::Answered {
-            status: 200,
-            instance: Some(_),
-            ..
-        }
-    )
-}
-
 /// Looks at every request of a phase in which these faults happened.
 pub(super) fn judge(app: &HttpApp, sent: &[Sent], faults: &[Fault]) -> Verdict {
     let mut verdict = Verdict::default();
