@@ -32,7 +32,7 @@ mod sync {
 
 use std::{future::poll_fn, task::Poll};
 
-use gate::{Gate, Lane, Ticket};
+use gate::{Gate, Lane, Lanes, Ticket};
 use loom::{
     future::block_on,
     sync::{
@@ -54,9 +54,23 @@ impl Lane for Instance {
     }
 }
 
+/// Taken in order: which one is taken is no question of interleaving.
+struct InOrder(Vec<Arc<Instance>>);
+
+impl Lanes for InOrder {
+    type Lane = Instance;
+
+    fn take(&self) -> Option<Arc<Instance>> {
+        self.0
+            .iter()
+            .find(|lane| lane.cell().word().usable() && lane.cell().acquire())
+            .cloned()
+    }
+}
+
 struct Group {
     gate: Gate<Instance>,
-    lanes: Vec<Arc<Instance>>,
+    lanes: InOrder,
 }
 
 impl Group {
@@ -73,7 +87,7 @@ impl Group {
             .collect();
         Arc::new(Self {
             gate: Gate::new(),
-            lanes,
+            lanes: InOrder(lanes),
         })
     }
 
@@ -104,7 +118,7 @@ impl Group {
     }
 
     fn word(&self) -> SlotWord {
-        self.lanes[0].cell.word()
+        self.lanes.0[0].cell.word()
     }
 }
 
@@ -142,7 +156,7 @@ fn a_waiter_gets_the_slot_that_is_granted_or_freed() {
         let control = {
             let group = group.clone();
             thread::spawn(move || {
-                group.lanes[0].cell.grant(1);
+                group.lanes.0[0].cell.grant(1);
                 group.gate.serve(&group.lanes);
             })
         };
@@ -177,7 +191,7 @@ fn a_drain_lets_nothing_start_and_everything_return() {
         let group = Group::new(&[1]);
         let control = {
             let group = group.clone();
-            thread::spawn(move || group.lanes[0].cell.drain())
+            thread::spawn(move || group.lanes.0[0].cell.drain())
         };
         if let Some(lane) = group.gate.try_acquire(&group.lanes) {
             group.end(&lane);
@@ -203,7 +217,7 @@ fn a_release_never_takes_a_slot_in_use() {
         let group = Group::new(&[1]);
         let control = {
             let group = group.clone();
-            thread::spawn(move || group.lanes[0].cell.release(1))
+            thread::spawn(move || group.lanes.0[0].cell.release(1))
         };
         let lane = group.gate.try_acquire(&group.lanes);
         let released = control.join().unwrap();
@@ -226,10 +240,10 @@ fn returns_are_counted_once_while_they_are_reported() {
             let group = group.clone();
             thread::spawn(move || group.end(&first))
         };
-        let early = group.lanes[0].cell.take_returned();
+        let early = group.lanes.0[0].cell.take_returned();
         group.end(&second);
         ender.join().unwrap();
-        let late = group.lanes[0].cell.take_returned();
+        let late = group.lanes.0[0].cell.take_returned();
         assert_eq!((early + late, group.word()), (2, SlotWord::EMPTY));
     });
 }
@@ -251,7 +265,7 @@ fn a_must_return_goes_back_although_somebody_waits_and_the_next_grant_serves_it(
         let control = {
             let group = group.clone();
             thread::spawn(move || {
-                group.lanes[0].cell.grant(1);
+                group.lanes.0[0].cell.grant(1);
                 group.gate.serve(&group.lanes);
             })
         };

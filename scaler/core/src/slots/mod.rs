@@ -7,9 +7,10 @@
 //! * [`message`]: what the two say to each other.
 //! * [`front_end`]: the control state of a front end, beside the hot path.
 //! * [`data_role`]: the books; lending, departures and demand are further parts of it.
-//! * [`placement`]: which instance lends the next slot.
+//! * [`placement`]: which instance lends the next slot; [`choice`]: which gets the next request.
 
 mod books;
+pub mod choice;
 pub mod data_role;
 mod demand;
 mod departures;

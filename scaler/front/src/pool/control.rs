@@ -8,7 +8,7 @@ use maniple_core::slots::{
     word::SlotWord,
 };
 
-use super::{Group, Instance, Pool, now_ms};
+use super::{Group, Instance, Pool, lanes::Ordered, now_ms};
 
 /// How long slots serve waiting requests here before they go to others who wait, in milliseconds.
 const TURN_MS: u64 = 20;
@@ -18,11 +18,9 @@ impl Pool {
         self.group_or_new(&info.group)
     }
 
-    fn set_lanes(group: &Group, change: impl Fn(&mut Vec<Arc<Instance>>)) {
-        let mut lanes = Vec::clone(&group.lanes.load());
-        change(&mut lanes);
-        lanes.sort_by_cached_key(|lane| (lane.rank(), lane.uid()));
-        group.lanes.store(Arc::new(lanes));
+    fn set_lanes(group: &Group, change: impl FnOnce(&mut Vec<Arc<Instance>>)) {
+        let changed = group.lanes.load().changed(change);
+        group.lanes.store(Arc::new(changed));
     }
 }
 
@@ -31,12 +29,12 @@ impl SlotPool for Pool {
         let group = self.group_of(info);
         if let Some(known) = self.instance(info.uid) {
             known.set_info(info);
-            Self::set_lanes(&group, |_| {});
+            Self::set_lanes(&group, |lanes| Ordered::put(lanes, known));
             return;
         }
         let instance = Arc::new(Instance::new(info));
         self.instances.lock().insert(info.uid, instance.clone());
-        Self::set_lanes(&group, |lanes| lanes.push(instance.clone()));
+        Self::set_lanes(&group, |lanes| Ordered::put(lanes, instance.clone()));
         crate::probe::start(&group, &instance);
     }
 
@@ -48,7 +46,7 @@ impl SlotPool for Pool {
         instance.cell.drain();
         instance.gone().cancel();
         if let Some(group) = self.group(&instance.group()) {
-            Self::set_lanes(&group, |lanes| lanes.retain(|lane| lane.uid() != uid));
+            Self::set_lanes(&group, |lanes| Ordered::take_out(lanes, uid));
         }
     }
 
@@ -109,8 +107,7 @@ impl SlotPool for Pool {
     fn take_peak(&mut self, group: &GroupId) -> u32 {
         self.group(group).map_or(0, |group| {
             let used: u32 = group
-                .lanes
-                .load()
+                .instances()
                 .iter()
                 .map(|lane| lane.cell.take_peak())
                 .sum();

@@ -15,6 +15,15 @@ pub(crate) trait Lane {
     fn cell(&self) -> &Cell;
 }
 
+/// The lanes of a group.
+pub(crate) trait Lanes {
+    /// What they are.
+    type Lane;
+
+    /// Takes a free slot of one of them; none only when none is free.
+    fn take(&self) -> Option<Arc<Self::Lane>>;
+}
+
 /// The waiting room is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -95,19 +104,11 @@ impl<L: Lane> Gate<L> {
     }
 
     /// A slot without waiting. None while others wait: they were first.
-    pub(crate) fn try_acquire(&self, lanes: &[Arc<L>]) -> Option<Arc<L>> {
+    pub(crate) fn try_acquire(&self, lanes: &impl Lanes<Lane = L>) -> Option<Arc<L>> {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        Self::first_free(lanes)
-    }
-
-    fn first_free(lanes: &[Arc<L>]) -> Option<Arc<L>> {
-        // The plain read keeps full instances from being written to by everybody who looks.
-        lanes
-            .iter()
-            .find(|lane| lane.cell().word().usable() && lane.cell().acquire())
-            .cloned()
+        lanes.take()
     }
 
     /// Takes a place in line. The caller has to call [`Gate::serve`] next: a slot may have become free before the place was visible.
@@ -138,7 +139,7 @@ impl<L: Lane> Gate<L> {
     }
 
     /// Gives free slots to those who wait, the oldest first.
-    pub(crate) fn serve(&self, lanes: &[Arc<L>]) {
+    pub(crate) fn serve(&self, lanes: &impl Lanes<Lane = L>) {
         // Pairs with the fence in `end`: of a place that becomes visible and a slot that becomes free, one side sees both.
         fence(Ordering::SeqCst);
         loop {
@@ -149,7 +150,7 @@ impl<L: Lane> Gate<L> {
             if room.queue.is_empty() {
                 return;
             }
-            let Some(lane) = Self::first_free(lanes) else {
+            let Some(lane) = lanes.take() else {
                 return;
             };
             let woken = self.hand(&mut room, lane);
@@ -201,7 +202,7 @@ impl<L: Lane> Gate<L> {
     pub(crate) fn complete(
         &self,
         lane: &Arc<L>,
-        lanes: &[Arc<L>],
+        lanes: &impl Lanes<Lane = L>,
         now_ms: impl Fn() -> u64,
     ) -> After {
         self.end(lane, lanes, now_ms, true)
@@ -211,13 +212,19 @@ impl<L: Lane> Gate<L> {
     pub(crate) fn settle(
         &self,
         lane: &Arc<L>,
-        lanes: &[Arc<L>],
+        lanes: &impl Lanes<Lane = L>,
         now_ms: impl Fn() -> u64,
     ) -> After {
         self.end(lane, lanes, now_ms, false)
     }
 
-    fn end(&self, lane: &Arc<L>, lanes: &[Arc<L>], now_ms: impl Fn() -> u64, busy: bool) -> After {
+    fn end(
+        &self,
+        lane: &Arc<L>,
+        lanes: &impl Lanes<Lane = L>,
+        now_ms: impl Fn() -> u64,
+        busy: bool,
+    ) -> After {
         let give_back = self.take_must(now_ms);
         if busy && !give_back && !lane.cell().trimming() && self.hand_over(lane) {
             return After::HandedOver;

@@ -8,6 +8,7 @@ use maniple_core::slots::{message::GroupId, word::Bar};
 use super::{
     Instance, Shared, Slot,
     gate::{Gate, Ticket},
+    lanes::Ordered,
     now_ms,
 };
 
@@ -82,7 +83,7 @@ impl NoSlot {
 pub struct Group {
     id: GroupId,
     pub(super) gate: Gate<Instance>,
-    pub(super) lanes: ArcSwap<Vec<Arc<Instance>>>,
+    pub(super) lanes: ArcSwap<Ordered>,
     settings: ArcSwap<GroupSettings>,
     pub(super) shared: Arc<Shared>,
 }
@@ -110,7 +111,7 @@ impl Group {
 
     /// Its instances in order of use.
     pub fn instances(&self) -> Arc<Vec<Arc<Instance>>> {
-        self.lanes.load_full()
+        self.lanes.load().lanes().clone()
     }
 
     /// Its settings now.
@@ -126,7 +127,7 @@ impl Group {
 
     /// A slot if one is free and nobody waits.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Slot> {
-        let instance = self.gate.try_acquire(&self.lanes.load())?;
+        let instance = self.gate.try_acquire(&**self.lanes.load())?;
         Some(Slot::new(self.clone(), instance))
     }
 
@@ -143,7 +144,7 @@ impl Group {
             group: self,
             ticket,
         };
-        self.gate.serve(&self.lanes.load());
+        self.gate.serve(&**self.lanes.load());
         self.shared.control.notify_one();
         let arrival = poll_fn(|cx| match self.gate.poll(&place.ticket, cx.waker()) {
             Poll::Ready(instance) => Poll::Ready(Slot::new(self.clone(), instance)),
@@ -156,7 +157,7 @@ impl Group {
 
     /// Gives free slots to those who wait.
     pub(crate) fn serve(&self) {
-        self.gate.serve(&self.lanes.load());
+        self.gate.serve(&**self.lanes.load());
     }
 
     pub(crate) fn lift(&self, instance: &Instance, bar: Bar) {
@@ -166,7 +167,7 @@ impl Group {
 
     /// Slots held, in use and lingering, over all instances.
     pub fn slots(&self) -> (u32, u32, u32) {
-        self.lanes.load().iter().fold((0, 0, 0), |sum, instance| {
+        self.instances().iter().fold((0, 0, 0), |sum, instance| {
             let word = instance.word();
             (
                 sum.0 + u32::from(word.held()),

@@ -7,6 +7,7 @@ mod control;
 mod gate;
 mod group;
 mod instance;
+mod lanes;
 mod slot;
 mod sync;
 
@@ -105,18 +106,19 @@ impl Pool {
     }
 
     /// Slots of the groups in which nobody waits: `(instance, held, highest use since the last call)`. While somebody waits, unused slots are on their way
-    /// to be used, an instance that starts for instance.
+    /// to be used, an instance that starts for instance. What was not needed at any time gets no more work until it is needed again.
     pub(crate) fn idle_window(&self) -> Vec<(InstanceUid, u16, u32)> {
         let groups = self.groups();
         let mut window = Vec::new();
         for group in groups.iter().filter(|group| group.waiting() == 0) {
-            for lane in group.instances().iter() {
-                window.push((
-                    lane.uid(),
-                    lane.cell.word().held(),
-                    lane.cell.take_idle_peak(),
-                ));
+            let ordered = group.lanes.load();
+            let mut used = 0;
+            for lane in ordered.lanes().iter() {
+                let peak = lane.cell.take_idle_peak();
+                used += peak;
+                window.push((lane.uid(), lane.cell.word().held(), peak));
             }
+            ordered.shrink(used);
         }
         window
     }

@@ -47,7 +47,7 @@ impl Slot {
             let after = self
                 .group
                 .gate
-                .complete(&instance, &self.group.lanes.load(), now_ms);
+                .complete(&instance, &**self.group.lanes.load(), now_ms);
             self.group.after(after);
         }
     }
@@ -99,7 +99,7 @@ impl Slot {
                 () = tokio::time::sleep(limit) => {}
                 () = instance.gone().cancelled() => {}
             }
-            let after = group.gate.settle(&instance, &group.lanes.load(), now_ms);
+            let after = group.gate.settle(&instance, &**group.lanes.load(), now_ms);
             group.after(after);
         });
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use http_body_util::BodyExt;
 use maniple_core::slots::message::InstanceUid;
 use maniple_front::pool::GroupSettings;
 
@@ -298,4 +299,57 @@ async fn a_front_end_that_leaves_gives_everything_back() {
             .await
     })
     .await;
+}
+
+#[tokio::test]
+async fn few_requests_gather_on_the_first_instances_and_are_even_there() {
+    let hub = Hub::start();
+    let (first, second, third) = (
+        Instance::start().await,
+        Instance::start().await,
+        Instance::start().await,
+    );
+    let all = [&first, &second, &third];
+    for (uid, instance) in (1..).zip(all) {
+        hub.add(uid, instance.address, 4);
+    }
+    let front = Front::start(&hub, 1, settings()).await;
+    until("every instance serves", async || {
+        let instances = front.group().instances();
+        instances.len() == 3 && instances.iter().all(|i| i.word().open())
+    })
+    .await;
+    let hold = |count: usize| -> Vec<_> {
+        (0..count)
+            .map(|_| tokio::spawn(send(front.address, get_request("/hold"))))
+            .collect()
+    };
+    let running = || all.map(|instance| instance.seen.running());
+    // More than two instances can run, so all three take part.
+    let mut requests = hold(9);
+    until("nine run", async || running().iter().sum::<u32>() == 9).await;
+    for instance in all {
+        instance.open.send_replace(true);
+    }
+    for request in requests.drain(..) {
+        let response = request.await.unwrap().unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    // What is not used for a while goes back, and is asked for again by the first two alone.
+    until("unused slots are returned", async || {
+        front.group().slots().0 == 0
+    })
+    .await;
+    for instance in all {
+        instance.open.send_replace(false);
+    }
+    let requests = hold(6);
+    until("six run", async || running().iter().sum::<u32>() == 6).await;
+    assert_eq!(running()[2], 0, "{:?}", running());
+    for instance in all {
+        instance.open.send_replace(true);
+    }
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
 }
