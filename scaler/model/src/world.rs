@@ -459,7 +459,7 @@ impl World {
         InstanceSpec {
             uid: uid(i),
             group: group(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1 + i as u16)),
             cap: node.cap,
             rank: Rank {
                 tier: Tier::OnDemand,

@@ -52,6 +52,8 @@ pub(super) struct Member {
     /// Bounds of what a member that died before it reported can still run, by instance; missing: unknown.
     pub(super) bounds: BTreeMap<InstanceUid, u16>,
     pub(super) removing: bool,
+    /// Since when its pod is gone without a proof that its processes are.
+    pub(super) lost_since_ms: Option<u64>,
 }
 
 impl Member {
@@ -70,7 +72,13 @@ impl Member {
             trims: BTreeMap::new(),
             bounds: BTreeMap::new(),
             removing: false,
+            lost_since_ms: None,
         }
+    }
+
+    /// Since when nobody hears it.
+    pub(super) fn silent_since_ms(&self) -> Option<u64> {
+        self.down_since_ms.filter(|_| self.life == Life::Up)
     }
 
     /// Whether slots may be lent to it.
@@ -84,6 +92,8 @@ pub(super) struct Instance {
     pub(super) spec: InstanceSpec,
     pub(super) handle: Handle,
     pub(super) removal: Removal,
+    /// When it began to drain, as far as this data role knows.
+    pub(super) drain_since_ms: u64,
     pub(super) accounted: u32,
     pub(super) shed_until_ms: u64,
     pub(super) shed_cap: Option<u16>,

@@ -28,6 +28,10 @@ pub struct Settings {
     pub settle_ms: u64,
     /// After how long without a stream the slots of a front end count as busy for scaling.
     pub cut_off_grace_ms: u64,
+    /// After how long without a stream instances are replaced of which half the slots or more are with such front ends.
+    pub cut_off_replace_ms: u64,
+    /// How long an instance may drain before it goes with what still runs there, where [`DataRole::set_drain_limit`] said nothing.
+    pub drain_limit_ms: u64,
     /// How long an instance that refused a request lends nothing.
     pub shed_hold_ms: u64,
 }
@@ -39,6 +43,8 @@ impl Default for Settings {
             ahead_percent: 25,
             settle_ms: 15_000,
             cut_off_grace_ms: 5_000,
+            cut_off_replace_ms: 60_000,
+            drain_limit_ms: 3_600_000,
             shed_hold_ms: 5_000,
         }
     }
@@ -92,7 +98,7 @@ pub enum Effect {
     MarkDrain(InstanceUid),
     /// Write the record unchanged by compare-and-swap, then [`DataRole::on_record_confirmed`]. Failed: exit.
     ConfirmRecord(InstanceUid),
-    /// Delete the pod: nothing runs there.
+    /// Delete the pod: nothing runs there, or its time to drain is over.
     Delete(InstanceUid),
 }
 
@@ -110,6 +116,10 @@ pub struct DataRole {
     pub(super) joining: BTreeMap<FrontEndId, Vec<ToDataRole>>,
     pub(super) instances: BTreeMap<InstanceUid, Instance>,
     pub(super) groups: BTreeMap<GroupId, BTreeSet<InstanceUid>>,
+    /// Addresses are used again: several pods may be known at one for a moment.
+    pub(super) addresses: BTreeMap<SocketAddr, BTreeSet<InstanceUid>>,
+    /// Where another limit than that of the settings holds.
+    pub(super) drain_limits: BTreeMap<GroupId, u64>,
     /// Sum of the rows, by instance.
     pub(super) leased: BTreeMap<InstanceUid, u32>,
     /// Front ends in the order of their last grant, least recent first.
@@ -139,6 +149,8 @@ impl DataRole {
             joining: BTreeMap::new(),
             instances: BTreeMap::new(),
             groups: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            drain_limits: BTreeMap::new(),
             leased: BTreeMap::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
@@ -222,7 +234,7 @@ impl DataRole {
         }
         self.leave_if_empty(effects);
         for group in &groups {
-            self.finish_removals(group, effects);
+            self.finish_removals(group, now_ms, effects);
         }
     }
 

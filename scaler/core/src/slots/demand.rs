@@ -36,11 +36,12 @@ impl DataRole {
     /// Demand of a group.
     pub fn demand(&self, group: &GroupId, now_ms: u64) -> Demand {
         let mut demand = Demand::default();
-        let instances = self.groups.get(group);
+        // Those that leave are replaced anyway, so that only slots of the others are missing.
+        let instances = self.groups.get(group).into_iter().flatten();
+        let instances = instances.filter(|uid| !self.instances[*uid].drains());
         let leased = |lease: &std::collections::BTreeMap<InstanceUid, u16>| -> u32 {
             instances
-                .into_iter()
-                .flatten()
+                .clone()
                 .filter_map(|uid| lease.get(uid))
                 .map(|n| u32::from(*n))
                 .sum()
@@ -73,7 +74,9 @@ impl DataRole {
                     demand.peak += peak.max(waiting + running);
                     demand.waiting += waiting;
                     demand.oldest_wait_ms = demand.oldest_wait_ms.max(oldest);
-                    demand.incomplete |= silent || !member.reported;
+                    // What a front end that does not come back runs is in its rows.
+                    let over = member.lost_since_ms.is_some() && cut_off;
+                    demand.incomplete |= (silent && !over) || !member.reported;
                 }
             }
         }

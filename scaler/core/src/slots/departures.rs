@@ -1,9 +1,11 @@
 //! What leaves: dead front ends and their quarantine, instances that are removed.
 
+use std::collections::BTreeSet;
+
 use super::{
     books::{Life, Removal},
-    data_role::{DataRole, Effect, Effects, InstanceSpec, Touched},
-    message::{DataRoleSays, FrontEndId, GroupId, Handle, InstanceUid, MemberRecord},
+    data_role::{DataRole, Effect, Effects, Touched},
+    message::{DataRoleSays, FrontEndId, GroupId, InstanceUid, MemberRecord},
 };
 
 impl DataRole {
@@ -15,7 +17,7 @@ impl DataRole {
         effects
     }
 
-    fn die(&mut self, id: FrontEndId, now_ms: u64) {
+    pub(super) fn die(&mut self, id: FrontEndId, now_ms: u64) {
         if let Some(said) = self.joining.get_mut(&id) {
             said.clear();
         }
@@ -47,7 +49,7 @@ impl DataRole {
     /// Instances whose outstanding requests have to be asked for: some dead front end may still have requests there and the wire is quiet.
     pub fn quarantined(&self, now_ms: u64) -> Vec<InstanceUid> {
         let settle = self.settings.settle_ms;
-        let mut uids = std::collections::BTreeSet::new();
+        let mut uids = BTreeSet::new();
         for member in self.members.values() {
             let Life::Dead { at_ms } = member.life else {
                 continue;
@@ -95,12 +97,15 @@ impl DataRole {
         effects
     }
 
-    fn bound(&mut self, id: FrontEndId, uid: InstanceUid, most: u16) {
+    /// True when that is less than what was known.
+    fn bound(&mut self, id: FrontEndId, uid: InstanceUid, most: u16) -> bool {
         let Some(member) = self.members.get_mut(&id) else {
-            return;
+            return false;
         };
+        let mut changed = false;
         if !member.reported {
             let bound = member.bounds.entry(uid).or_insert(u16::MAX);
+            changed = most < *bound;
             *bound = (*bound).min(most);
         }
         if let Some(row) = member.lease.get_mut(&uid)
@@ -112,45 +117,54 @@ impl DataRole {
                 member.lease.remove(&uid);
             }
             self.lower_leased(uid, over);
+            changed = true;
         }
+        changed
     }
 
-    /// Time passed: requests of dead front ends whose functions must have ended are over, instances that had refused work lend again.
+    /// Time passed: requests of dead front ends whose functions must have ended are over, instances that had refused work lend again, what is
+    /// of no use to anybody any more is replaced, what has drained for too long goes.
     pub fn tick(&mut self, now_ms: u64) -> Effects {
         let settle = self.settings.settle_ms;
+        self.give_up_lost(now_ms);
         let dead: Vec<(FrontEndId, u64)> = self
             .members
             .iter()
-            .filter_map(|(id, m)| {
-                if let Life::Dead { at_ms } = m.life {
-                    Some((*id, at_ms))
-                } else {
-                    None
-                }
+            .filter_map(|(id, m)| match m.life {
+                Life::Dead { at_ms } => Some((*id, at_ms)),
+                Life::Up | Life::Left => None,
             })
             .collect();
+        let mut touched = BTreeSet::new();
         for (id, at_ms) in dead {
+            let ended = |limit: u64| now_ms >= at_ms + limit + settle;
             let over: Vec<InstanceUid> = self
                 .instances
                 .iter()
-                .filter(|(_, i)| {
-                    i.spec
-                        .function_timeout_ms
-                        .is_some_and(|limit| now_ms >= at_ms + limit + settle)
-                })
+                .filter(|(_, i)| i.spec.function_timeout_ms.is_some_and(ended))
                 .map(|(uid, _)| *uid)
                 .collect();
             for uid in over {
-                self.bound(id, uid, 0);
+                if self.bound(id, uid, 0) {
+                    touched.extend(self.group_of(uid));
+                }
             }
         }
         for instance in self.instances.values_mut() {
             if instance.shed_cap.is_some() && now_ms >= instance.shed_until_ms {
                 instance.shed_cap = None;
+                touched.insert(instance.spec.group.clone());
             }
         }
         let mut effects = Effects::new();
-        self.after_change(&Touched::All, now_ms, &mut effects);
+        for uid in self.stranded(now_ms) {
+            touched.extend(self.group_of(uid));
+            self.mark(uid, &mut effects);
+        }
+        let late = self.instances.iter();
+        let late = late.filter(|(uid, _)| self.drained_long_enough(**uid, now_ms));
+        touched.extend(late.map(|(_, instance)| instance.spec.group.clone()));
+        self.after_change(&Touched::These(touched), now_ms, &mut effects);
         effects
     }
 
@@ -159,7 +173,11 @@ impl DataRole {
         let ready: Vec<FrontEndId> = self
             .members
             .iter()
-            .filter(|(_, m)| m.life != Life::Up && !m.removing && m.lease.is_empty())
+            .filter(|(_, m)| !m.removing && m.lease.is_empty())
+            // One whose pod is gone and that nobody hears holds nothing; should it ever come back, it has to join anew.
+            .filter(|(_, m)| {
+                m.life != Life::Up || (m.lost_since_ms.is_some() && m.down_since_ms.is_some())
+            })
             .filter(|(_, m)| {
                 m.reported
                     || m.life == Life::Left
@@ -189,6 +207,16 @@ impl DataRole {
     /// Starts to remove an instance: nothing is lent there any more, everybody gives back, and it is deleted when nothing can run there.
     pub fn remove(&mut self, uid: InstanceUid, now_ms: u64) -> Effects {
         let mut effects = Effects::new();
+        self.mark(uid, &mut effects);
+        self.after_change(
+            &Touched::These(self.group_of(uid).into_iter().collect()),
+            now_ms,
+            &mut effects,
+        );
+        effects
+    }
+
+    fn mark(&mut self, uid: InstanceUid, effects: &mut Effects) {
         if let Some(instance) = self.instances.get_mut(&uid)
             && instance.removal == Removal::None
         {
@@ -196,12 +224,6 @@ impl DataRole {
             // The mark comes first: front ends never take a drain back, so every later data role has to know of it.
             effects.push(Effect::MarkDrain(uid));
         }
-        self.after_change(
-            &Touched::These(self.group_of(uid).into_iter().collect()),
-            now_ms,
-            &mut effects,
-        );
-        effects
     }
 
     /// The pod carries the drain mark.
@@ -212,7 +234,7 @@ impl DataRole {
             .get(&uid)
             .is_some_and(|i| i.removal == Removal::Marking)
         {
-            self.start_drain(uid, &mut effects);
+            self.start_drain(uid, now_ms, &mut effects);
         }
         self.after_change(
             &Touched::These(self.group_of(uid).into_iter().collect()),
@@ -222,25 +244,26 @@ impl DataRole {
         effects
     }
 
-    pub(super) fn start_drain(&mut self, uid: InstanceUid, effects: &mut Effects) {
+    pub(super) fn start_drain(&mut self, uid: InstanceUid, now_ms: u64, effects: &mut Effects) {
         if let Some(instance) = self.instances.get_mut(&uid) {
             instance.spec.draining = true;
             instance.removal = Removal::Draining;
+            instance.drain_since_ms = now_ms;
             let handle = instance.handle;
             self.broadcast(&DataRoleSays::Drain { handle }, effects);
         }
     }
 
-    pub(super) fn finish_removals(&mut self, group: &GroupId, effects: &mut Effects) {
+    pub(super) fn finish_removals(&mut self, group: &GroupId, now_ms: u64, effects: &mut Effects) {
         let empty: Vec<InstanceUid> = self
             .groups
             .get(group)
             .into_iter()
             .flatten()
             .filter(|uid| {
-                self.instances[*uid].removal == Removal::Draining
-                    && self.leased(**uid) == 0
-                    && self.unreported(**uid) == Some(0)
+                let nothing = self.leased(**uid) == 0 && self.unreported(**uid) == Some(0);
+                (self.instances[*uid].removal == Removal::Draining && nothing)
+                    || self.drained_long_enough(**uid, now_ms)
             })
             .copied()
             .collect();
@@ -253,6 +276,20 @@ impl DataRole {
         }
     }
 
+    /// The last fence: whoever did not give back its slots in that time never will.
+    fn drained_long_enough(&self, uid: InstanceUid, now_ms: u64) -> bool {
+        self.instances.get(&uid).is_some_and(|instance| {
+            let limit = self.drain_limits.get(&instance.spec.group);
+            let limit = limit.copied().unwrap_or(self.settings.drain_limit_ms);
+            instance.removal == Removal::Draining && now_ms >= instance.drain_since_ms + limit
+        })
+    }
+
+    /// How long the instances of a group may drain, in milliseconds.
+    pub fn set_drain_limit(&mut self, group: &GroupId, limit_ms: u64) {
+        self.drain_limits.insert(group.clone(), limit_ms);
+    }
+
     /// The record still names this epoch.
     pub fn on_record_confirmed(&mut self, uid: InstanceUid) -> Effects {
         match self.instances.get_mut(&uid) {
@@ -263,56 +300,4 @@ impl DataRole {
             _ => Effects::new(),
         }
     }
-
-    /// The most that a member can have running at an instance, as far as the books know.
-    pub fn bound_of(&self, id: FrontEndId, uid: InstanceUid) -> u16 {
-        self.members.get(&id).map_or(0, |m| match m.life {
-            Life::Dead { .. } if !m.reported => m.bounds.get(&uid).copied().unwrap_or(u16::MAX),
-            _ => m.lease.get(&uid).copied().unwrap_or(0),
-        })
-    }
-
-    /// How far the removal of an instance is; none when it is not known.
-    pub fn removal(&self, uid: InstanceUid) -> Option<RemovalState> {
-        let instance = self.instances.get(&uid)?;
-        Some(match instance.removal {
-            Removal::None => RemovalState::Serving,
-            Removal::Marking | Removal::Draining => RemovalState::Draining,
-            Removal::Confirming => RemovalState::Empty,
-            Removal::Deleted => RemovalState::Deleted,
-        })
-    }
-
-    /// The instance as last seen in the cluster.
-    pub fn instance(&self, uid: InstanceUid) -> Option<&InstanceSpec> {
-        self.instances.get(&uid).map(|i| &i.spec)
-    }
-
-    /// The instance of that name in messages of this data role.
-    pub fn instance_of(&self, handle: Handle) -> Option<&InstanceSpec> {
-        self.instance(*self.handles.get(&handle)?)
-    }
-
-    /// The name of an instance in messages of this data role.
-    pub fn handle(&self, uid: InstanceUid) -> Option<Handle> {
-        self.instances.get(&uid).map(|i| i.handle)
-    }
-
-    /// The front ends of the record.
-    pub fn members(&self) -> impl Iterator<Item = FrontEndId> {
-        self.members.keys().copied()
-    }
-}
-
-/// Life of an instance as the books see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RemovalState {
-    /// Lends slots.
-    Serving,
-    /// Lends nothing, waits until every slot is back.
-    Draining,
-    /// Nothing can run there; the record is being confirmed.
-    Empty,
-    /// Deletion was asked for.
-    Deleted,
 }

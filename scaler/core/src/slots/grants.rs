@@ -33,6 +33,9 @@ impl DataRole {
         if claim > self.epoch || instance.removal != Removal::None || instance.spec.draining {
             return 0;
         }
+        if self.shares_address(uid) {
+            return 0;
+        }
         let mut cap = u32::from(instance.spec.cap);
         if now_ms < instance.shed_until_ms
             && let Some(limit) = instance.shed_cap

@@ -22,6 +22,7 @@ impl DataRole {
         let uid = spec.uid;
         if let Some(known) = self.instances.get_mut(&uid) {
             let before = known.info();
+            let address = known.spec.address;
             // The claim and the mark only ever come; a late event must not take them away.
             let claim = known.spec.claim.or(spec.claim);
             let draining = known.spec.draining || spec.draining;
@@ -32,11 +33,15 @@ impl DataRole {
             };
             let after = known.info();
             let drain = known.spec.draining && known.removal == Removal::None;
+            if address != after.address {
+                self.leave_address(address, uid);
+                self.addresses.entry(after.address).or_default().insert(uid);
+            }
             if before != after {
                 self.broadcast(&DataRoleSays::Instance(after), effects);
             }
             if drain {
-                self.start_drain(uid, effects);
+                self.start_drain(uid, now_ms, effects);
             }
             return;
         }
@@ -53,11 +58,13 @@ impl DataRole {
             .entry(spec.group.clone())
             .or_default()
             .insert(uid);
+        self.addresses.entry(spec.address).or_default().insert(uid);
         let accounted = self.first_reports(uid);
         let instance = Instance {
             spec,
             handle,
             removal,
+            drain_since_ms: now_ms,
             accounted,
             shed_until_ms: now_ms,
             shed_cap: None,
@@ -92,7 +99,13 @@ impl DataRole {
     /// The instance is gone with everything that ran there.
     pub fn on_instance_gone(&mut self, uid: InstanceUid, now_ms: u64) -> Effects {
         let mut effects = Effects::new();
-        let touched = Touched::These(self.group_of(uid).into_iter().collect());
+        let mut touched: BTreeSet<_> = self.group_of(uid).into_iter().collect();
+        // Who has its address now may have waited for this.
+        touched.extend(
+            self.neighbours(uid)
+                .filter_map(|other| self.group_of(other)),
+        );
+        let touched = Touched::These(touched);
         self.forget(uid, &mut effects);
         self.after_change(&touched, now_ms, &mut effects);
         effects
@@ -115,10 +128,38 @@ impl DataRole {
         effects
     }
 
+    fn leave_address(&mut self, address: std::net::SocketAddr, uid: InstanceUid) {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.remove(&uid);
+            if known.is_empty() {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// Other pods that were seen at the address of an instance.
+    fn neighbours(&self, uid: InstanceUid) -> impl Iterator<Item = InstanceUid> + '_ {
+        let address = self.instances.get(&uid).map(|known| known.spec.address);
+        let known = address.and_then(|address| self.addresses.get(&address));
+        known
+            .into_iter()
+            .flatten()
+            .filter(move |other| **other != uid)
+            .copied()
+    }
+
+    /// Whether an older pod had the same address and may still be used there: what is sent to that one would run here.
+    pub(super) fn shares_address(&self, uid: InstanceUid) -> bool {
+        let age = |uid: InstanceUid| (self.instances[&uid].spec.rank.age, uid);
+        self.neighbours(uid)
+            .any(|other| age(other) < age(uid) && self.leased(other) > 0)
+    }
+
     fn forget(&mut self, uid: InstanceUid, effects: &mut Effects) {
         let known = self.instances.remove(&uid);
         if let Some(instance) = &known {
             self.handles.remove(&instance.handle);
+            self.leave_address(instance.spec.address, uid);
         }
         if let Some(instance) = known
             && let Some(group) = self.groups.get_mut(&instance.spec.group)

@@ -21,7 +21,9 @@ pub mod message;
 pub mod placement;
 pub mod pool;
 mod sessions;
+mod stranded;
+mod views;
 pub mod word;
 
 pub use demand::{Demand, SlotCounts};
-pub use departures::RemovalState;
+pub use views::RemovalState;

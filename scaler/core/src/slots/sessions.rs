@@ -21,7 +21,9 @@ impl DataRole {
     ) {
         let id = hello.member.id;
         let session = message.header.session;
-        let Some(member) = self.members.get(&id) else {
+        // One that is being forgotten although it lives joins anew, behind that.
+        let leaving = |member: &&Member| !(member.removing && member.life == Life::Up);
+        let Some(member) = self.members.get(&id).filter(leaving) else {
             // Granting waits until the record names it: a later data role has to know whom to wait for.
             let known = self
                 .joining

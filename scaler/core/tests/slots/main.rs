@@ -1,0 +1,8 @@
+//! The books of the data role, rule by rule.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod departures;
+mod lending;
+mod stranded;
+mod support;
