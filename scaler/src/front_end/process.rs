@@ -87,11 +87,12 @@ pub async fn run(args: FrontArgs) -> anyhow::Result<()> {
         tokio::spawn(certificates.follow(doors::LOOK, metrics, stop));
     }
     let (proxy, settings, delay) = (parts.proxy, args.server(), args.stop_delay());
-    let stop = requests.token();
+    let (stop, leaving) = (requests.token(), proxy.clone());
     requests.spawn("requests", async move {
         let closed = CancellationToken::new();
         let close = async {
             stop.cancelled().await;
+            leaving.leave();
             // Nobody knows yet that this pod is leaving: new connections still come.
             tokio::time::sleep(delay).await;
             closed.cancel();

@@ -4,10 +4,13 @@ mod attempts;
 mod reply;
 mod switch;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::{
-    HeaderName, HeaderValue, Request, Response, Uri, Version, header, request::Parts,
+    HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request::Parts,
     uri::PathAndQuery,
 };
 use hyper::body::{Body as _, Incoming};
@@ -74,6 +77,8 @@ pub struct Proxy {
     settings: ProxySettings,
     metrics: Metrics,
     tunnels: TaskTracker,
+    /// Written once in the life of the process.
+    leaving: AtomicBool,
 }
 
 impl Proxy {
@@ -84,7 +89,14 @@ impl Proxy {
             settings,
             metrics,
             tunnels: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
         }
+    }
+
+    /// From now on HTTP/1.1 responses say that their connection closes after them. Said some time before idle connections are closed, it leaves only those
+    /// open that nobody uses: a request that meets the closing of its connection is lost. HTTP/2 has GOAWAY for that.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -103,7 +115,15 @@ impl Proxy {
         origin: Origin,
     ) -> Response<ResponseBody> {
         let mut record = self.settings.observer.begin(&request, origin);
-        let response = self.serve(request, origin, &mut record).await;
+        let version = request.version();
+        let mut response = self.serve(request, origin, &mut record).await;
+        if self.leaving.load(Ordering::Relaxed)
+            && version == Version::HTTP_11
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
         if let Some(mut record) = record {
             // Of our own: it has been made whole.
             record.status = Some(response.status());

@@ -289,3 +289,28 @@ async fn a_drain_lets_requests_end_and_closes_their_connections() {
     );
     front.served.await.unwrap();
 }
+
+#[tokio::test]
+async fn before_it_stops_kept_connections_end_with_an_answer() {
+    let (_hub, _instance, front) = one().await;
+    let mut kept = TcpStream::connect(front.address).await.unwrap();
+    let request = b"GET /once HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    kept.write_all(request).await.unwrap();
+    let mut first = [0; 4096];
+    let count = kept.read(&mut first).await.unwrap();
+    let first = String::from_utf8_lossy(&first[..count]).to_lowercase();
+    assert!(
+        first.starts_with("http/1.1 200 ") && !first.contains("connection: close"),
+        "{first}"
+    );
+    front.proxy.leave();
+    kept.write_all(request).await.unwrap();
+    let mut rest = String::new();
+    kept.read_to_string(&mut rest).await.unwrap();
+    let rest = rest.to_lowercase();
+    assert!(
+        rest.contains("http/1.1 200 ") && rest.contains("connection: close"),
+        "{rest}"
+    );
+    TcpStream::connect(front.address).await.unwrap();
+}
