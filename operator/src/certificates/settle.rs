@@ -16,6 +16,12 @@ use std::collections::BTreeMap;
 const MOST_STEPS: u32 = 20;
 /// Label of Secrets that are made here. Not the labels of the release: what finds its objects by them would remove these.
 const LABEL: (&str, &str) = ("maniple.dev/certificates", "slots");
+/// Labels of Secrets that a chart made before, by which a release or a GitOps tool would remove them.
+const NOT_OURS: [&str; 3] = [
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+];
 
 /// Something that people may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,8 +189,12 @@ fn start(stored: Option<&Secret>, name: &str, settings: &Settings) -> Secret {
     secret.metadata.namespace = Some(settings.namespace.clone());
     secret.metadata.managed_fields = None;
     let labels = secret.metadata.labels.get_or_insert_default();
+    labels.retain(|label, _| !NOT_OURS.contains(&label.as_str()));
     labels.insert(LABEL.0.to_owned(), LABEL.1.to_owned());
     labels.insert("app.kubernetes.io/part-of".to_owned(), "maniple".to_owned());
+    if let Some(annotations) = &mut secret.metadata.annotations {
+        annotations.retain(|name, _| !name.contains("helm.sh/"));
+    }
     secret
 }
 

@@ -159,6 +159,8 @@ async fn secrets_that_helm_made_are_taken_over_without_a_break() {
     let helm = foreign();
     for name in [FRONT, SCALER] {
         world.edit(name, |data| *data = signed_by(&helm));
+        world.label(name, "app.kubernetes.io/instance", "maniple");
+        world.label(name, "team", "platform");
     }
     let (old_front, old_scaler) = (world.pod(Side::Front), world.pod(Side::Scaler));
     shake(&old_front, &old_scaler, world.time()).unwrap();
@@ -177,6 +179,12 @@ async fn secrets_that_helm_made_are_taken_over_without_a_break() {
         for b in [&told_scaler, &scaler] {
             shake(a, b, world.time()).unwrap();
         }
+    }
+    // No release and no tool removes them any more; what people added stays.
+    for side in Side::ALL {
+        let labels = world.side(side).unwrap().metadata.labels.unwrap();
+        assert!(!labels.contains_key("app.kubernetes.io/instance"));
+        assert_eq!(labels["team"], "platform");
     }
     // In the end the old CA is forgotten.
     world.pass(days(91));

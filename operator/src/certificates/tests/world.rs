@@ -97,6 +97,14 @@ impl World {
         change(secret.data.get_or_insert_default());
     }
 
+    /// Puts a label on a Secret.
+    pub(super) fn label(&self, name: &str, label: &str, value: &str) {
+        let mut inside = self.0.lock();
+        let secret = inside.secrets.get_mut(name).unwrap();
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.insert(label.to_owned(), value.to_owned());
+    }
+
     /// Runs until nothing is left to do.
     pub(super) async fn settle(&self) -> Vec<News> {
         let mut news = Vec::new();
