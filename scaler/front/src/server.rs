@@ -39,7 +39,7 @@ pub struct ServerSettings {
     pub head_limit: Duration,
     /// Bytes of a request's head.
     pub head_bytes: usize,
-    /// Header lines of a request.
+    /// Header lines of an HTTP/1.1 request.
     pub head_lines: usize,
     /// HTTP/2 requests at a time on one connection.
     pub streams: u32,
@@ -51,13 +51,16 @@ pub struct ServerSettings {
     pub drain_limit: Duration,
 }
 
+/// Header lines that hyper reads without asking for memory; also what the function host's web server takes.
+const HEAD_LINES: usize = 100;
+
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             connections: 20_000,
             head_limit: Duration::from_secs(60),
             head_bytes: 64 * 1024,
-            head_lines: 128,
+            head_lines: HEAD_LINES,
             streams: 250,
             handshakes: 500,
             handshake_limit: Duration::from_secs(10),
@@ -240,8 +243,10 @@ fn builder(settings: &ServerSettings) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .header_read_timeout(settings.head_limit)
-        .max_buf_size(settings.head_bytes)
-        .max_headers(settings.head_lines);
+        .max_buf_size(settings.head_bytes);
+    if settings.head_lines != HEAD_LINES {
+        builder.http1().max_headers(settings.head_lines);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use maniple_core::slots::{message::GroupId, word::Bar};
 
 use super::{
@@ -114,9 +114,9 @@ impl Group {
         self.lanes.load().lanes().clone()
     }
 
-    /// Its settings now.
-    pub fn settings(&self) -> Arc<GroupSettings> {
-        self.settings.load_full()
+    /// Its settings now. Not to be kept: they change as a whole.
+    pub fn settings(&self) -> Guard<Arc<GroupSettings>> {
+        self.settings.load()
     }
 
     pub(super) fn configure(&self, settings: GroupSettings) {
