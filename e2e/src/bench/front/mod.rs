@@ -51,6 +51,9 @@ pub struct FrontBenchArgs {
     /// Only these cases: small, kib, mib, http2, upload, rate, sockets, memory.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Measures nothing: starts everything, tells processes and addresses, and waits until the input ends. For profilers.
+    #[arg(long)]
+    hold: bool,
     /// Core of the contestants.
     #[arg(long, default_value_t = 0)]
     proxy_core: usize,
@@ -143,10 +146,23 @@ pub fn run(args: &FrontBenchArgs) -> Result<()> {
         load: args.load_core,
     };
     let field = runtime.block_on(Field::start(&folder, cores, &fronts))?;
-    let result = measure(args, &field, &folder);
+    let result = if args.hold {
+        hold(&field)
+    } else {
+        measure(args, &field, &folder)
+    };
     drop(field);
     std::fs::remove_dir_all(&folder).ok();
     result
+}
+
+fn hold(field: &Field) -> Result<()> {
+    for contestant in &field.contestants {
+        let id = contestant.process.as_ref().map_or(0, process::Process::id);
+        println!("{} {id} {}", contestant.name, contestant.http1);
+    }
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
 }
 
 fn measure(args: &FrontBenchArgs, field: &Field, folder: &Path) -> Result<()> {
