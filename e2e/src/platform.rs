@@ -123,7 +123,7 @@ fn values(repository: &str, tag: &str) -> Value {
         "image": {"repository": repository, "tag": tag},
         "instances": {"requestPercent": 5},
         // The benchmark of cold starts reads it.
-        "front": {"extraEnv": [{"name": "MANIPLE_COLD_START_HEADER", "value": "true"}]},
+        "front": {"coldStartHeader": true},
         "log": {"format": "text", "level": "info,maniple_scaler=debug,maniple_operator=debug"},
     })
 }
