@@ -162,3 +162,63 @@ fn a_pod_that_stops_has_time_for_its_requests() {
     assert_eq!(value(front, "MANIPLE_STATE_DIRECTORY"), "/state");
     assert!(front["spec"]["volumes"][1]["emptyDir"].is_object());
 }
+
+#[test]
+fn certificates_for_clients_open_a_second_port() {
+    let plain = enabled();
+    let service = find(&plain, "Service", "maniple-front");
+    assert_eq!(service["spec"]["ports"].as_array().unwrap().len(), 1);
+    assert!(env(pod(&plain, "front"), "MANIPLE_TLS_FOLDERS").is_none());
+
+    let objects = render(json!({
+        "front": {"tls": {"serving": {"secretNames": ["shop", "blog"]}}},
+        "networkPolicy": {"enabled": true},
+    }));
+    let front = pod(&objects, "front");
+    let mounts = &front["spec"]["containers"][0]["volumeMounts"];
+    let volumes = front["spec"]["volumes"].as_array().unwrap();
+    for (folder, secret) in value(front, "MANIPLE_TLS_FOLDERS")
+        .split(',')
+        .zip(["shop", "blog"])
+    {
+        let mount = mounts
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|m| m["mountPath"] == folder);
+        let name = &mount.unwrap()["name"];
+        let volume = volumes.iter().find(|v| v["name"] == *name).unwrap();
+        assert_eq!(volume["secret"]["secretName"], secret);
+    }
+    let service = find(&objects, "Service", "maniple-front");
+    assert_eq!(service["spec"]["ports"][1]["port"], 443);
+    let policy = find(&objects, "NetworkPolicy", "maniple-front");
+    assert!(
+        policy["spec"]["ingress"].to_string().contains("\"https\""),
+        "{policy}"
+    );
+}
+
+#[test]
+fn requests_are_told_of_when_it_is_asked_for() {
+    let plain = enabled();
+    let front = pod(&plain, "front");
+    assert_eq!(value(front, "MANIPLE_ACCESS_LOG_PER_MILLE"), "0");
+    assert_eq!(value(front, "MANIPLE_COLD_START_HEADER"), "false");
+    assert!(env(front, "MANIPLE_OTLP_ENDPOINT").is_none());
+
+    let tracing = json!({"endpoint": "https://collector:4317", "caSecret": "ca", "perMille": 5});
+    let objects = render(json!({"front": {"tracing": tracing}}));
+    let front = pod(&objects, "front");
+    assert_eq!(
+        value(front, "MANIPLE_OTLP_ENDPOINT"),
+        "https://collector:4317"
+    );
+    assert_eq!(value(front, "MANIPLE_TRACE_PER_MILLE"), "5");
+    assert_eq!(value(front, "MANIPLE_OTLP_CA"), "/collector/ca.crt");
+    let error = try_render(json!({"front": {"tracing": {"caSecret": "ca"}}})).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("front.tracing.endpoint"),
+        "{error:#}"
+    );
+}
