@@ -10,6 +10,8 @@ use maniple_core::slots::message::{FrontEndId, FrontEndPod, MemberRecord};
 
 use super::{FrontArgs, FrontError};
 
+/// What is in this file when a container ends stands in the status of its pod. Kubernetes makes it; elsewhere there is none.
+const LAST_WORDS: &str = "/dev/termination-log";
 /// Counts the processes of a pod.
 const FILE: &str = "processes";
 
@@ -27,10 +29,20 @@ pub(super) fn new(args: &FrontArgs) -> Result<MemberRecord, FrontError> {
         Some(folder) => count(folder)?,
         None => 0,
     };
+    sign(Path::new(LAST_WORDS), id);
     Ok(MemberRecord {
         id: FrontEndId(id),
         pod: FrontEndPod { uid, restarts },
     })
+}
+
+/// Writes the id where it stays when this process has ended: the proof by which its slots return soon. Nothing else depends on it.
+fn sign(path: &Path, id: u128) {
+    if path.exists()
+        && let Err(error) = std::fs::write(path, format!("{id:032x}"))
+    {
+        tracing::warn!(path = %path.display(), "the id of this process cannot be written: {error}; should it end without a farewell, its slots return later");
+    }
 }
 
 fn pod_uid(text: &str) -> Result<u128, FrontError> {
@@ -96,6 +108,20 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn the_id_is_written_where_there_is_a_place_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("termination-log");
+        sign(&path, 7);
+        assert!(!path.exists());
+        std::fs::write(&path, "").unwrap();
+        sign(&path, 7);
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "00000000000000000000000000000007"
+        );
     }
 
     #[test]

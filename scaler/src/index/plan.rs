@@ -54,6 +54,8 @@ pub struct HttpPlan {
     pub request_timeout: Duration,
     /// Longest time that an instance works on a request that nobody waits for any more; none when unbounded.
     pub function_timeout: Option<Duration>,
+    /// Longest time that an instance may take to finish its requests before it is removed.
+    pub drain_limit: Duration,
     /// Requests that may wait at one front end.
     pub room: u32,
     /// How long one may wait.

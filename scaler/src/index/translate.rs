@@ -182,6 +182,7 @@ impl<'a> App<'a> {
             path_prefixes: http.path_prefixes.clone(),
             request_timeout,
             function_timeout,
+            drain_limit: seconds(self.spec.scaling.drain_minutes.saturating_mul(60)),
             room: count(http.waiting_room.max_requests),
             patience: seconds(http.waiting_room.max_seconds),
             protocol: http.app_protocol,

@@ -198,7 +198,10 @@ impl<C: Cluster> Books<C> {
                     self.served = true;
                     self.tell_role();
                 }
-                (self.role.on_member_added(member, now_ms), None)
+                let effects = self.role.on_member_added(member, now_ms);
+                self.act(effects);
+                self.process_ended(member.id, now_ms);
+                (Effects::new(), None)
             }
             Done::Removed(id) => {
                 self.front_ends.left(id);
@@ -285,7 +288,14 @@ impl<C: Cluster> Books<C> {
                     self.outside.add_member(member, watched);
                 }
                 Effect::RemoveMember(id) => self.outside.remove_member(id),
-                Effect::ConfirmRecord(uid) => self.outside.confirm(uid),
+                Effect::ConfirmRecord(uid) => {
+                    let slots = self.role.leased(uid);
+                    if slots > 0 {
+                        tracing::warn!(instance = ?uid, slots, "slots: an instance did not come to rest within its time to drain, it goes with what runs there");
+                        self.metrics.removal("overdue");
+                    }
+                    self.outside.confirm(uid);
+                }
                 Effect::Claim(uid) => {
                     let claimed = self
                         .groups
@@ -295,7 +305,10 @@ impl<C: Cluster> Books<C> {
                         self.write(uid, Outside::claim);
                     }
                 }
-                Effect::MarkDrain(uid) => self.write(uid, Outside::mark),
+                Effect::MarkDrain(uid) => {
+                    tracing::info!(instance = ?uid, slots = self.role.leased(uid), "slots: an instance gets nothing new any more");
+                    self.write(uid, Outside::mark);
+                }
                 Effect::Delete(uid) => self.write(uid, Outside::lower_cost),
             }
         }

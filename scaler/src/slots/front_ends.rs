@@ -16,6 +16,10 @@ pub(super) struct FrontEnds {
     /// Members of an earlier term whose pods were watched then, until the first list is compared.
     inherited: Vec<MemberRecord>,
     pods: HashMap<PodName, u128>,
+    /// Processes whose containers have ended.
+    ended: BTreeSet<FrontEndId>,
+    /// Members that were proved dead in this term.
+    dead: BTreeSet<FrontEndId>,
 }
 
 impl FrontEnds {
@@ -28,6 +32,8 @@ impl FrontEnds {
                 .map(|member| (member.id, member))
                 .collect(),
             pods: HashMap::new(),
+            ended: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -37,6 +43,7 @@ impl FrontEnds {
 
     pub(super) fn left(&mut self, id: FrontEndId) {
         self.members.remove(&id);
+        self.dead.remove(&id);
     }
 
     pub(super) fn members(&self) -> &HashMap<FrontEndId, MemberRecord> {
@@ -57,27 +64,44 @@ impl FrontEnds {
 impl<C: Cluster> Books<C> {
     /// A pod of a front end.
     pub(super) fn front_end_pod(&mut self, seen: &Seen<Pod>, now_ms: u64) {
-        let gone = match (seen, front_end_of(seen)) {
-            (_, Some((name, state))) if !state.ended => {
-                self.front_ends.pods.insert(name, state.uid);
-                return;
-            }
-            (_, Some((name, state))) => {
+        if let Some((name, state)) = front_end_of(seen) {
+            if state.ended {
                 self.front_ends.pods.remove(&name);
-                Some(state.uid)
+                for member in self.front_ends.of_pod(state.uid) {
+                    self.dead(member, "pod-ended", now_ms);
+                }
+            } else {
+                self.front_ends.pods.insert(name, state.uid);
             }
-            // A forced deletion looks the same while its container may run on: the time that its requests are waited for is the guard.
-            (Seen::Gone { namespace, name }, _) => self.front_ends.pods.remove(&PodName {
+            // They stand in the status for as long as the pod is there, also before the record names the front end.
+            for id in state.ended_processes {
+                self.front_ends.ended.insert(id);
+                self.process_ended(id, now_ms);
+            }
+        } else if let Seen::Gone { namespace, name } = seen {
+            let name = PodName {
                 namespace: namespace.clone(),
                 name: name.clone(),
-            }),
-            _ => None,
-        };
-        for member in gone
-            .map(|uid| self.front_ends.of_pod(uid))
-            .unwrap_or_default()
+            };
+            let gone = self.front_ends.pods.remove(&name);
+            for member in gone
+                .map(|uid| self.front_ends.of_pod(uid))
+                .unwrap_or_default()
+            {
+                tracing::warn!(front_end = ?member.id, "slots: the pod of a front end was forced away, which does not prove that it has ended; its slots stay with it until it has been silent for a minute");
+                self.metrics.death("none");
+                let effects = self.role.on_lost(member.id, now_ms);
+                self.act(effects);
+            }
+        }
+    }
+
+    /// What is known of the end of a process, once it is a member.
+    pub(super) fn process_ended(&mut self, id: FrontEndId, now_ms: u64) {
+        if self.front_ends.ended.contains(&id)
+            && let Some(member) = self.front_ends.members.get(&id).copied()
         {
-            self.dead(member, "pod-ended", now_ms);
+            self.dead(member, "process-ended", now_ms);
         }
     }
 
@@ -92,6 +116,9 @@ impl<C: Cluster> Books<C> {
     }
 
     fn dead(&mut self, member: MemberRecord, proof: &'static str, now_ms: u64) {
+        if !self.front_ends.dead.insert(member.id) {
+            return;
+        }
         tracing::info!(front_end = ?member.id, proof, "slots: a front end is gone, its slots rest until its requests have ended");
         self.metrics.death(proof);
         let effects = self.role.on_dead(member.id, now_ms);

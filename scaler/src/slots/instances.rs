@@ -25,6 +25,8 @@ impl<C: Cluster> Books<C> {
             http: http.clone(),
             always_ready: plan.spec.always_ready as usize,
         });
+        let limit = u64::try_from(http.drain_limit.as_millis()).unwrap_or(u64::MAX);
+        self.role.set_drain_limit(&group, limit);
         self.arrange(&group, now_ms);
         self.tell(&group, now_ms);
     }

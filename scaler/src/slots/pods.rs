@@ -1,7 +1,7 @@
 //! What the data role reads of pods.
 
-use k8s_openapi::api::core::v1::Pod;
-use maniple_core::slots::message::{Epoch, GroupId, InstanceUid};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use maniple_core::slots::message::{Epoch, FrontEndId, GroupId, InstanceUid};
 use maniple_crds::names;
 use std::net::IpAddr;
 
@@ -117,24 +117,50 @@ impl InstancePod {
 
 /// The pod of a front end.
 ///
-/// Its end proves the end of every process in it. The end of a single container proves nothing here: a front end counts its processes
-/// by itself, and a Hello with a higher count proves the end of those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Only what the kubelet wrote of its containers proves the end of a process. That the object is gone proves nothing: somebody may have
+/// forced it away, and the collector of lost pods writes phases too.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FrontEndState {
     /// Its uid.
     pub(super) uid: u128,
     /// Whether all of its containers have ended for good.
     pub(super) ended: bool,
+    /// Processes in containers that have ended: each writes its id into its termination message when it starts.
+    pub(super) ended_processes: Vec<FrontEndId>,
 }
 
 impl FrontEndState {
     /// Reads a pod; none when its uid is not of the usual form.
     pub(super) fn read(pod: &Pod) -> Option<Self> {
+        let containers = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_deref())
+            .unwrap_or_default();
+        let over = |container: &ContainerStatus| {
+            let state = container.state.as_ref();
+            state.is_some_and(|state| state.terminated.is_some())
+        };
+        let no_restart = has_ended(pod) || pod.metadata.deletion_timestamp.is_some();
+        let states = containers
+            .iter()
+            .flat_map(|container| [&container.state, &container.last_state]);
+        let messages = states.filter_map(|state| {
+            let terminated = state.as_ref()?.terminated.as_ref()?;
+            terminated.message.as_deref()
+        });
         Some(Self {
             uid: uid_of(pod)?,
-            ended: has_ended(pod),
+            ended: no_restart && !containers.is_empty() && containers.iter().all(over),
+            ended_processes: messages.filter_map(process).collect(),
         })
     }
+}
+
+fn process(message: &str) -> Option<FrontEndId> {
+    let digits = message.trim();
+    let id = u128::from_str_radix(digits, 16).ok();
+    id.filter(|_| digits.len() == 32).map(FrontEndId)
 }
 
 #[cfg(test)]
@@ -179,16 +205,56 @@ mod tests {
     }
 
     #[test]
-    fn only_the_end_of_a_pod_proves_that_a_front_end_is_dead() {
-        let ended = |status: serde_json::Value| {
-            let pod = pod(
-                json!({"status": status, "metadata": {"deletionTimestamp": "1970-01-01T00:01:00Z"}}),
-            );
+    fn only_the_end_of_all_containers_for_good_is_the_end_of_a_front_end() {
+        let deleted = json!({"deletionTimestamp": "1970-01-01T00:01:00Z"});
+        let ended = |metadata: &serde_json::Value, status: serde_json::Value| {
+            let pod = pod(json!({"status": status, "metadata": metadata}));
             FrontEndState::read(&pod).unwrap().ended
         };
-        assert!(!ended(json!({"phase": "Running"})));
-        assert!(!ended(json!({"phase": "Unknown"})));
-        assert!(ended(json!({"phase": "Failed"})));
-        assert!(ended(json!({"phase": "Succeeded"})));
+        let over = json!({"name": "front", "state": {"terminated": {"exitCode": 137}}});
+        let runs = json!({"name": "side", "state": {"running": {}}});
+        assert!(ended(
+            &deleted,
+            json!({"phase": "Running", "containerStatuses": [over]})
+        ));
+        assert!(ended(
+            &json!({}),
+            json!({"phase": "Failed", "containerStatuses": [over]})
+        ));
+        assert!(
+            !ended(
+                &json!({}),
+                json!({"phase": "Running", "containerStatuses": [over]})
+            ),
+            "it is started again"
+        );
+        assert!(!ended(
+            &deleted,
+            json!({"phase": "Running", "containerStatuses": [over, runs]})
+        ));
+        // Written by the collector of lost pods: nobody saw the containers end.
+        assert!(!ended(
+            &deleted,
+            json!({"phase": "Failed", "containerStatuses": [runs]})
+        ));
+        assert!(!ended(&deleted, json!({"phase": "Failed"})));
+        assert!(!ended(&deleted, json!({"phase": "Unknown"})));
+    }
+
+    #[test]
+    fn a_container_that_ended_names_its_process() {
+        let id = |n: u128| format!("{n:032x}\n");
+        let pod = pod(
+            json!({"status": {"phase": "Running", "containerStatuses": [{
+                "name": "front",
+                "state": {"terminated": {"exitCode": 1, "message": id(8)}},
+                "lastState": {"terminated": {"exitCode": 1, "message": id(7)}},
+            }, {
+                "name": "side", "lastState": {"terminated": {"exitCode": 1, "message": "no id"}},
+            }]}}),
+        );
+        let state = FrontEndState::read(&pod).unwrap();
+        assert_eq!(state.ended_processes, [FrontEndId(8), FrontEndId(7)]);
+        assert!(!state.ended);
     }
 }

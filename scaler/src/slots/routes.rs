@@ -87,6 +87,7 @@ mod tests {
             path_prefixes: owned(prefixes),
             request_timeout: Duration::from_secs(230),
             function_timeout: None,
+            drain_limit: Duration::from_hours(1),
             room: 10,
             patience: Duration::from_secs(5),
             protocol: AppProtocol::H2c,

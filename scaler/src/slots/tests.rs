@@ -8,6 +8,7 @@ use crate::slots::DemandEvent;
 use crate::slots::wire::Heard;
 use bench::{Fake, GROUP, Replica, Scripted, soon, uid};
 use maniple_core::slots::message::DataRoleSays;
+use serde_json::json;
 
 fn is_grant(said: &DataRoleSays) -> bool {
     matches!(said, DataRoleSays::Grant(_))
@@ -152,4 +153,29 @@ async fn only_an_empty_instance_leaves_and_the_youngest_first() {
     let played = cluster.0.lock();
     assert_eq!(played.marked.iter().collect::<Vec<_>>(), ["shop-http-2"]);
     assert_eq!(played.lowered, played.marked);
+}
+
+#[tokio::test]
+async fn a_front_end_whose_container_ended_is_forgotten_when_it_holds_nothing() {
+    let cluster = Fake::default();
+    let mut replica = Replica::start(&cluster).await;
+    let mut silent = Scripted::open(&replica, 7, 1).await;
+    let mut other = Scripted::open(&replica, 8, 1).await;
+    replica.lead();
+    silent.hello(&[], 1).await;
+    other.hello(&[], 1).await;
+    replica.until("both", |view| view.current == 2).await;
+    assert_eq!(cluster.0.lock().record.members.len(), 2);
+    cluster.front_end(json!({"phase": "Running", "containerStatuses": [{
+        "name": "front", "restartCount": 1, "image": "i", "imageID": "i", "ready": false,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 137, "message": format!("{:032x}", 7)}},
+    }]}));
+    replica.until("its end", |view| view.current == 1).await;
+    let alone = async {
+        while cluster.0.lock().record.members.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the record", alone).await;
 }

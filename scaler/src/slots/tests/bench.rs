@@ -124,6 +124,18 @@ impl Cluster for Fake {
 }
 
 impl Fake {
+    /// The pod of the front ends 7 and 8, with this status.
+    pub(super) fn front_end(&self, status: serde_json::Value) {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "maniple", "name": "front", "uid": format!("{:08x}-0000-0000-0000-000000000000", 9)},
+            "status": status,
+        }))
+        .unwrap();
+        for watcher in &self.0.lock().front_ends {
+            let _ = watcher.try_send(Seen::Object(Box::new(pod.clone())));
+        }
+    }
+
     /// The instance `number`, ready, with what was written on it.
     pub(super) fn instance(&self, number: u8) {
         let mut played = self.0.lock();
