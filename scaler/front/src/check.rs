@@ -27,6 +27,9 @@ pub enum Refusal {
     /// Both ways to say where the body ends, or one of them twice.
     #[error("the request says more than once where its body ends")]
     Framing,
+    /// Neither a path nor a whole URL.
+    #[error("the request target has to begin with a slash or be a whole URL")]
+    Target,
     /// Longer than [`MAX_TARGET`].
     #[error("the request target is longer than {MAX_TARGET} bytes")]
     TargetTooLong,
@@ -48,6 +51,7 @@ impl Refusal {
             Self::Host => "bad-host",
             Self::TransferCoding => "bad-transfer-coding",
             Self::Framing => "bad-framing",
+            Self::Target => "bad-target",
             Self::TargetTooLong => "target-too-long",
             Self::Method => "method-not-proxied",
             Self::Expectation => "expectation-failed",
@@ -55,10 +59,15 @@ impl Refusal {
         }
     }
 
+    /// Whether the connection must carry nothing more: another server may read an end of this request elsewhere.
+    pub(crate) fn closes(self) -> bool {
+        matches!(self, Self::TransferCoding | Self::Framing)
+    }
+
     /// The answer.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Host | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Host | Self::Framing | Self::Target => StatusCode::BAD_REQUEST,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -81,6 +90,10 @@ pub fn check<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     };
     if !proxied {
         return Err(Refusal::Method);
+    }
+    // The form of CONNECT: a host and a port alone.
+    if uri.scheme().is_none() && uri.authority().is_some() {
+        return Err(Refusal::Target);
     }
     if target_length(uri) > MAX_TARGET {
         return Err(Refusal::TargetTooLong);

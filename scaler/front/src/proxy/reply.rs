@@ -108,12 +108,18 @@ impl Proxy {
 pub(super) struct OwnAnswer(pub(super) &'static str);
 
 pub(super) fn refuse(refusal: Refusal) -> Response<ResponseBody> {
-    answer(
+    let mut response = answer(
         refusal.status(),
         refusal.category(),
         &refusal.to_string(),
         None,
-    )
+    );
+    if refusal.closes() {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub(super) fn no_slot(no: NoSlot) -> Response<ResponseBody> {

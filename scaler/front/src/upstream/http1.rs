@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1};
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1,
+};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -28,6 +31,7 @@ impl Idle {
         dial: &Dial,
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Connection), SendError> {
+        say_where_the_body_ends(&mut request);
         loop {
             let (mut connection, reused) = match self.take().await {
                 Some(connection) => (connection, true),
@@ -71,6 +75,19 @@ impl Idle {
         if !connection.is_closed() {
             self.0.lock().push((connection, Instant::now()));
         }
+    }
+}
+
+/// A body of unknown length is sent in chunks. hyper leaves it out of GET and HEAD when the head does not say so.
+fn say_where_the_body_ends(request: &mut Request<RequestBody>) {
+    let silent = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.body().is_end_stream()
+        && request.body().size_hint().exact().is_none();
+    if silent {
+        request.headers_mut().insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
 }
 
