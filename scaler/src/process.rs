@@ -18,7 +18,8 @@ use kube::{Api, Client, Resource};
 use maniple_core::slots::data_role::Settings;
 use maniple_crds::{FunctionApp, names};
 use maniple_runtime::{
-    ClientProfile, Component, Guarded, Leadership, LeaseSettings, Router, Runtime, Stage,
+    ClientProfile, Component, Guarded, Leadership, LeaseSettings, LeaseTimes, Router, Runtime,
+    Stage,
 };
 use maniple_sources::cadence::CadenceOptions;
 use maniple_sources::metrics::SourceMetrics;
@@ -35,6 +36,14 @@ use tonic::service::Routes;
 
 /// Events that wait between two parts.
 const QUEUE: usize = 1024;
+/// While nobody leads, HTTP groups do not grow. A crash costs at most 10 s, a clean stop one; a write each second. Not shorter: a leader
+/// has to survive one request to the API server that hangs until its limit of 5 s.
+const LEASE_TIMES: LeaseTimes = LeaseTimes {
+    poll: Duration::from_secs(1),
+    renew: Duration::from_secs(1),
+    hold: Duration::from_secs(7),
+    duration: Duration::from_secs(9),
+};
 /// The pods of front ends, in the namespace of the Lease.
 const FRONT_END_LABELS: &str = "app.kubernetes.io/name=maniple,app.kubernetes.io/component=front";
 
@@ -68,7 +77,10 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
     let work = runtime.shutdown.stage("decisions", Duration::from_secs(5));
     let lease = runtime.shutdown.stage("lease", Duration::from_secs(5));
 
-    let settings = LeaseSettings::new(&args.lease_namespace, &args.lease_name, &identity);
+    let settings = LeaseSettings {
+        times: LEASE_TIMES,
+        ..LeaseSettings::new(&args.lease_namespace, &args.lease_name, &identity)
+    };
     let leadership = Leadership::start(lease_client, settings, &runtime.metrics, &lease)?;
     let book = Arc::new(Book::new(
         "the scaler is starting: its first lists are not complete",
