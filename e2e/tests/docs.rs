@@ -182,6 +182,36 @@ fn every_metric_is_documented_and_every_documented_one_exists() {
     assert!(stale.is_empty(), "in docs/metrics.md only: {stale:?}");
 }
 
+#[test]
+fn every_answer_of_the_front_end_is_documented_and_every_documented_one_exists() {
+    let document = read("docs/http.md");
+    let documented: BTreeSet<&str> = rows(&document)
+        .into_iter()
+        .filter(|row| row.header == "reason")
+        .flat_map(|row| row.words)
+        .collect();
+    let sources = [
+        "scaler/front/src/check.rs",
+        "scaler/front/src/pool/group.rs",
+        "scaler/front/src/proxy/attempts.rs",
+        "scaler/front/src/routes.rs",
+    ];
+    let sources: String = sources.into_iter().map(read).collect();
+    let declared: BTreeSet<&str> = sources
+        .lines()
+        .filter_map(|line| between(line, " => \"", "\","))
+        .collect();
+    assert!(
+        declared.len() > 15,
+        "the sources are not read: {declared:?}"
+    );
+    let different: Vec<_> = declared.symmetric_difference(&documented).collect();
+    assert!(
+        different.is_empty(),
+        "only in the sources or only in docs/http.md: {different:?}"
+    );
+}
+
 /// Every field below a schema with its path, such as `functions[].name`.
 fn fields<'a>(schema: &'a Value, path: &str, found: &mut BTreeMap<String, &'a Value>) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
