@@ -1,6 +1,5 @@
 //! The groups: what is declared of each, what is seen of its instances, and what the engine was told.
 
-use super::peaks::Peaks;
 use super::pods::{InstancePod, PodName};
 use super::starts::PodStart;
 use super::view::{GroupView, PodCounts};
@@ -8,6 +7,7 @@ use crate::index::{GroupKey, HttpPlan};
 use maniple_core::slots::RemovalState;
 use maniple_core::slots::data_role::{DataRole, InstanceSpec};
 use maniple_core::slots::message::{GroupId, InstanceUid, Rank, Tier};
+use maniple_core::slots::peaks::Peaks;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

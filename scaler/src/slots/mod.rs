@@ -14,7 +14,6 @@ mod groups;
 mod instances;
 mod metrics;
 mod outside;
-mod peaks;
 mod pods;
 mod record;
 mod role;

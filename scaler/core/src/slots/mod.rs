@@ -18,6 +18,7 @@ pub mod front_end;
 mod grants;
 mod instances;
 pub mod message;
+pub mod peaks;
 pub mod placement;
 pub mod pool;
 mod sessions;

@@ -5,6 +5,20 @@ use super::{
     word::SlotWord,
 };
 
+/// What may differ since it was last looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Anything.
+    All,
+    /// Not more than this.
+    Of {
+        /// Groups whose number of waiting requests changed.
+        groups: Vec<GroupId>,
+        /// Instances with returned slots.
+        returned: Vec<InstanceUid>,
+    },
+}
+
 /// The slot words and waiting rooms of one front end.
 ///
 /// Requests take and give slots at any moment, without the control task; each method is atomic for one instance.
@@ -38,4 +52,12 @@ pub trait SlotPool {
     fn oldest_wait_ms(&self, group: &GroupId) -> u32;
     /// Instances that refused a request with the scale-out signal since the last call.
     fn take_shed(&mut self) -> Vec<InstanceUid>;
+    /// What changed since the last call, so that the costs of the control state follow changes and not the number of groups and instances.
+    fn take_changes(&mut self) -> Changes {
+        Changes::All
+    }
+    /// Whether there is such a group; of one that is gone nothing is told any more.
+    fn knows(&self, _group: &GroupId) -> bool {
+        true
+    }
 }

@@ -3,15 +3,16 @@
 //! Requests do not pass here. They take slots from the [`SlotPool`] by themselves; this state is run by one task that is woken when a data role
 //! speaks, when a first request waits, when a slot is returned, and at the latest after the rest interval.
 
-use std::collections::BTreeMap;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     message::{
-        DataRoleSays, Epoch, FrontEndSays, GroupDemand, GroupId, Handle, Header, HeldSlots, Hello,
-        InstanceInfo, InstanceUid, MemberRecord, Seq, Session, Sync, ToDataRole, ToFrontEnd,
+        DataRoleSays, Epoch, FrontEndSays, GroupId, Handle, Header, HeldSlots, Hello, InstanceInfo,
+        InstanceUid, MemberRecord, Rank, Seq, Session, ToDataRole, ToFrontEnd,
     },
-    pool::SlotPool,
-    word::Bar,
+    pool::{Changes, SlotPool},
 };
 
 /// The answer to a Lead.
@@ -44,6 +45,13 @@ struct GroupState {
     sent_busy: u32,
 }
 
+/// What has to be looked at with the next flush.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Pending {
+    groups: BTreeSet<GroupId>,
+    returned: BTreeSet<InstanceUid>,
+}
+
 /// How the front end stands to the data role that it follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Link {
@@ -64,8 +72,17 @@ pub struct FrontEnd {
     applied: Seq,
     ack_owed: bool,
     handles: BTreeMap<Handle, InstanceUid>,
+    named: BTreeMap<InstanceUid, Handle>,
     instances: BTreeMap<InstanceUid, InstanceInfo>,
+    /// The instances of each group in order of use.
+    members: BTreeMap<GroupId, BTreeSet<(Rank, InstanceUid)>>,
     groups: BTreeMap<GroupId, GroupState>,
+    /// Groups of which others want slots.
+    recalled: BTreeSet<GroupId>,
+    /// Groups with waiting requests as last told.
+    told_waiting: BTreeSet<GroupId>,
+    /// None: everything.
+    pending: Option<Pending>,
 }
 
 impl FrontEnd {
@@ -80,8 +97,13 @@ impl FrontEnd {
             applied: Seq(0),
             ack_owed: false,
             handles: BTreeMap::new(),
+            named: BTreeMap::new(),
             instances: BTreeMap::new(),
+            members: BTreeMap::new(),
             groups: BTreeMap::new(),
+            recalled: BTreeSet::new(),
+            told_waiting: BTreeSet::new(),
+            pending: None,
         }
     }
 
@@ -130,6 +152,26 @@ impl FrontEnd {
         self.groups.get(group).map_or((0, 0), |g| (g.want, g.must))
     }
 
+    /// Whether others want slots of any group.
+    pub fn recalls(&self) -> bool {
+        !self.recalled.is_empty()
+    }
+
+    /// Takes in what the pool says has changed. Before each [`FrontEnd::urgency`], if the pool keeps account of its changes.
+    pub fn note(&mut self, pool: &mut impl SlotPool) {
+        match pool.take_changes() {
+            Changes::All => self.pending = None,
+            Changes::Of { groups, returned } => {
+                for group in &groups {
+                    self.know_group(group);
+                }
+                let pending = self.pending.get_or_insert_default();
+                pending.groups.extend(groups);
+                pending.returned.extend(returned);
+            }
+        }
+    }
+
     /// The followed stream ended. Slots stay and keep serving.
     pub fn on_disconnected(&mut self) {
         if self.link == Link::Up {
@@ -165,6 +207,8 @@ impl FrontEnd {
         self.applied = Seq(0);
         self.ack_owed = false;
         self.handles.clear();
+        self.named.clear();
+        self.recalled.clear();
         for (group, state) in &mut self.groups {
             state.want = 0;
             state.must = 0;
@@ -192,10 +236,13 @@ impl FrontEnd {
             }
         }
         let groups: Vec<GroupId> = self.groups.keys().cloned().collect();
-        let demand = groups
-            .iter()
-            .map(|group| self.demand(group, pool))
-            .collect();
+        let mut demand = Vec::new();
+        for group in &groups {
+            let told = self.demand(group, pool);
+            if told.peak > 0 {
+                demand.push(told);
+            }
+        }
         Hello {
             member: self.member,
             features: 0,
@@ -218,8 +265,7 @@ impl FrontEnd {
             DataRoleSays::Lead { .. } => return Applied::Dropped,
             DataRoleSays::Instance(info) => self.on_instance(info, pool),
             DataRoleSays::Gone { uid } => {
-                self.instances.remove(uid);
-                self.handles.retain(|_, known| known != uid);
+                self.forget(*uid);
                 pool.remove(*uid);
             }
             DataRoleSays::Grant(grants) => {
@@ -234,6 +280,11 @@ impl FrontEnd {
                 let state = self.groups.entry(group.clone()).or_default();
                 state.want = *want;
                 state.must = *must;
+                if *want > 0 {
+                    self.recalled.insert(group.clone());
+                } else {
+                    self.recalled.remove(group);
+                }
                 pool.set_recall(group, *want, *must);
             }
             DataRoleSays::Trim { handle, excess } => {
@@ -254,10 +305,36 @@ impl FrontEnd {
 
     fn on_instance(&mut self, info: &InstanceInfo, pool: &mut impl SlotPool) {
         self.handles.insert(info.handle, info.uid);
+        self.named.insert(info.uid, info.handle);
         self.groups.entry(info.group.clone()).or_default();
         if self.instances.get(&info.uid) != Some(info) {
-            self.instances.insert(info.uid, info.clone());
+            if let Some(before) = self.instances.insert(info.uid, info.clone()) {
+                self.leave_group(&before);
+            }
+            let members = self.members.entry(info.group.clone()).or_default();
+            members.insert((info.rank, info.uid));
             pool.upsert(info);
+        }
+    }
+
+    fn forget(&mut self, uid: InstanceUid) {
+        if let Some(handle) = self.named.remove(&uid) {
+            self.handles.remove(&handle);
+        }
+        if let Some(info) = self.instances.remove(&uid) {
+            self.leave_group(&info);
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.returned.remove(&uid);
+        }
+    }
+
+    fn leave_group(&mut self, info: &InstanceInfo) {
+        if let Some(members) = self.members.get_mut(&info.group) {
+            members.remove(&(info.rank, info.uid));
+            if members.is_empty() {
+                self.members.remove(&info.group);
+            }
         }
     }
 
@@ -265,165 +342,6 @@ impl FrontEnd {
     pub fn know_group(&mut self, group: &GroupId) {
         if !self.groups.contains_key(group) {
             self.groups.insert(group.clone(), GroupState::default());
-        }
-    }
-
-    /// How soon a [`FrontEnd::flush`] is due.
-    pub fn urgency(&self, pool: &impl SlotPool) -> Urgency {
-        if self.link != Link::Up {
-            return Urgency::Rest;
-        }
-        let mut due = Urgency::Rest;
-        for (group, state) in &self.groups {
-            let waiting = pool.waiting(group);
-            if waiting > 0 && state.sent_waiting == 0 {
-                return Urgency::Now;
-            }
-            if waiting != state.sent_waiting || (self.ack_owed && waiting > 0) {
-                due = due.max(Urgency::Batch);
-            }
-        }
-        // Only what has a name in this session can be reported: the rest waits for one, or for the next Hello.
-        for uid in self.handles.values() {
-            if pool.word(*uid).returned() == 0 {
-                continue;
-            }
-            let group = self.instances.get(uid).map(|info| &info.group);
-            let asked = group
-                .and_then(|group| self.groups.get(group))
-                .is_some_and(|g| g.want > 0);
-            due = due.max(if asked { Urgency::Now } else { Urgency::Batch });
-        }
-        due
-    }
-
-    /// Follows recalls and collects what the data role has to hear. `rest` reports every group, changed or not.
-    ///
-    /// `None` when there is nothing to say or nobody to say it to.
-    pub fn flush(&mut self, pool: &mut impl SlotPool, rest: bool) -> Option<ToDataRole> {
-        if self.link != Link::Up {
-            return None;
-        }
-        self.release_wanted(pool);
-        let released = self.take_returned(pool);
-        let shed: Vec<Handle> = {
-            let uids = pool.take_shed();
-            self.handles
-                .iter()
-                .filter(|(_, uid)| uids.contains(uid))
-                .map(|(handle, _)| *handle)
-                .collect()
-        };
-        let groups: Vec<GroupId> = self.groups.keys().cloned().collect();
-        let ack_owed = self.ack_owed;
-        let mut demand = Vec::new();
-        for group in &groups {
-            let waiting = pool.waiting(group);
-            let state = &self.groups[group];
-            // A grant may have served one request while another arrived: the number is the same, and only the ack tells that one more is needed.
-            if waiting != state.sent_waiting
-                || (ack_owed && waiting > 0)
-                || (rest && self.worth_telling(group, pool))
-            {
-                demand.push(self.demand(group, pool));
-            }
-        }
-        if released.is_empty() && demand.is_empty() && shed.is_empty() && !(rest && ack_owed) {
-            return None;
-        }
-        self.ack_owed = false;
-        Some(self.say(FrontEndSays::Sync(Sync {
-            released,
-            demand,
-            shed,
-        })))
-    }
-
-    fn worth_telling(&self, group: &GroupId, pool: &impl SlotPool) -> bool {
-        let state = &self.groups[group];
-        state.sent_busy > 0 || state.sent_waiting > 0 || self.busy(group, pool) > 0
-    }
-
-    fn busy(&self, group: &GroupId, pool: &impl SlotPool) -> u32 {
-        self.in_use_order(group)
-            .map(|uid| pool.word(uid))
-            .map(|word| u32::from(word.busy()) + u32::from(word.linger()))
-            .sum()
-    }
-
-    fn in_use_order(
-        &self,
-        group: &GroupId,
-    ) -> impl DoubleEndedIterator<Item = InstanceUid> + use<> {
-        let mut ranked: Vec<_> = self
-            .instances
-            .values()
-            .filter(|i| i.group == *group)
-            .map(|i| (i.rank, i.uid))
-            .collect();
-        ranked.sort_unstable();
-        ranked.into_iter().map(|(_, uid)| uid)
-    }
-
-    /// Free slots that others wait for go back at once, the least preferred instances first. While requests wait here, only must-turns return
-    /// slots, and the pool does that when a request ends: an unused slot that went back before it served anybody would wander for ever.
-    fn release_wanted(&mut self, pool: &mut impl SlotPool) {
-        let asked: Vec<(GroupId, u32)> = self
-            .groups
-            .iter()
-            .filter(|(_, g)| g.want > 0)
-            .map(|(group, g)| (group.clone(), g.want))
-            .collect();
-        for (group, want) in asked {
-            let uids: Vec<InstanceUid> = self.in_use_order(&group).rev().collect();
-            let mut left = want.saturating_sub(
-                uids.iter()
-                    .map(|&uid| u32::from(pool.word(uid).returned()))
-                    .sum(),
-            );
-            for uid in uids {
-                if left == 0 {
-                    break;
-                }
-                // An instance that refused work a moment ago serves nobody here for a while, whoever waits.
-                if pool.waiting(&group) == 0 || pool.word(uid).barred(Bar::Shed) {
-                    left -= u32::from(pool.release(uid, u16::try_from(left).unwrap_or(u16::MAX)));
-                }
-            }
-        }
-    }
-
-    fn take_returned(&mut self, pool: &mut impl SlotPool) -> Vec<(Handle, u16)> {
-        let mut released = Vec::new();
-        for (&handle, uid) in &self.handles {
-            let count = pool.take_returned(*uid);
-            if count == 0 {
-                continue;
-            }
-            released.push((handle, count));
-            let group = &self.instances[uid].group;
-            if let Some(state) = self.groups.get_mut(group) {
-                state.want = state.want.saturating_sub(u32::from(count));
-                state.must = state.must.saturating_sub(u32::from(count));
-                pool.cap_recall(group, state.want, state.must);
-            }
-        }
-        released
-    }
-
-    fn demand(&mut self, group: &GroupId, pool: &mut impl SlotPool) -> GroupDemand {
-        let waiting = pool.waiting(group);
-        let busy = self.busy(group, pool);
-        let peak = pool.take_peak(group).max(waiting + busy);
-        let state = self.groups.entry(group.clone()).or_default();
-        state.sent_waiting = waiting;
-        state.sent_busy = busy;
-        GroupDemand {
-            group: group.clone(),
-            waiting,
-            busy,
-            peak,
-            oldest_wait_ms: pool.oldest_wait_ms(group),
         }
     }
 

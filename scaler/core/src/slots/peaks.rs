@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 
 /// How far scale-in looks back. Long enough for a lull between two bursts, shorter than the start of a new instance is worth.
-pub(super) const WINDOW_MS: u64 = 30_000;
+pub const WINDOW_MS: u64 = 30_000;
 
 /// A sliding maximum: values that can still become the maximum, in falling order.
 #[derive(Debug, Default)]
-pub(super) struct Peaks(VecDeque<(u64, u32)>);
+pub struct Peaks(VecDeque<(u64, u32)>);
 
 impl Peaks {
     /// Adds a value; the maximum of the window. `now_ms` never goes back.
-    pub(super) fn put(&mut self, value: u32, now_ms: u64) -> u32 {
+    pub fn put(&mut self, value: u32, now_ms: u64) -> u32 {
         while self.0.back().is_some_and(|(_, last)| *last <= value) {
             self.0.pop_back();
         }
