@@ -4,8 +4,8 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The API server's clock could not be read.
-    #[error("the API server does not tell the time: {0}")]
+    /// The API server could not be asked what time it is.
+    #[error("the API server does not answer: {0}")]
     Clock(String),
     /// A Secret could not be read.
     #[error(

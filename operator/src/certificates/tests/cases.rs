@@ -9,6 +9,10 @@ use crate::certificates::settle::settle;
 use jiff::SignedDuration;
 use k8s_openapi::ByteString;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::collections::BTreeMap;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const FRONT: &str = "maniple-front-slots";
 const SCALER: &str = "maniple-scaler-slots";
@@ -44,6 +48,12 @@ async fn a_certificate_is_good_for_its_own_side_only() {
     let (front, scaler) = (world.pod(Side::Front), world.pod(Side::Scaler));
     assert!(shake(&scaler, &scaler, world.time()).is_err());
     assert!(shake(&front, &front, world.time()).is_err());
+    for (mounted, client) in [(&front, true), (&scaler, false)] {
+        let der = CertificateDer::from_pem_slice(&mounted.certificate).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&der).unwrap();
+        let usage = parsed.extended_key_usage().unwrap().unwrap().value;
+        assert_eq!((usage.client_auth, usage.server_auth), (client, !client));
+    }
 }
 
 #[tokio::test]
@@ -76,7 +86,7 @@ async fn whatever_is_broken_is_made_anew_and_the_rest_stays() {
         world.delete(name);
         assert_eq!(world.done().await, [(certificate, false)]);
         comes_together(&world);
-        world.edit(name, std::collections::BTreeMap::clear);
+        world.edit(name, BTreeMap::clear);
         assert_eq!(world.done().await, [(certificate, true)]);
         comes_together(&world);
         let other = if name == FRONT {
@@ -154,6 +164,25 @@ async fn without_its_key_the_ca_is_replaced_and_what_it_signed_stays_good_meanwh
 }
 
 #[tokio::test]
+async fn what_a_ca_without_a_key_signed_stays_good_also_when_nobody_else_names_that_ca() {
+    let world = World::new();
+    world.settle().await;
+    let before = (world.pod(Side::Front), world.pod(Side::Scaler));
+    world.edit(AUTHORITY, |data| drop(data.remove(KEY)));
+    for name in [FRONT, SCALER] {
+        world.edit(name, |data| drop(data.remove(CA)));
+    }
+    world.settle().await;
+    let told = (world.pod(Side::Front), world.pod(Side::Scaler));
+    assert_eq!(told.0.certificate, before.0.certificate);
+    for front in [&before.0, &told.0] {
+        for scaler in [&before.1, &told.1] {
+            shake(front, scaler, world.time()).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn secrets_that_helm_made_are_taken_over_without_a_break() {
     let world = World::new();
     let helm = foreign();
@@ -200,39 +229,61 @@ async fn secrets_that_helm_made_are_taken_over_without_a_break() {
 
 #[tokio::test]
 async fn a_process_that_ends_between_any_two_writes_leaves_what_the_next_one_completes() {
-    for break_it in [
-        (|_: &World| {}) as fn(&World),
-        |world| world.delete(AUTHORITY),
-        |world| {
-            world.delete(FRONT);
-            world.delete(AUTHORITY);
-        },
-        |world| world.edit(SCALER, std::collections::BTreeMap::clear),
-        |world| world.pass(days(61)),
-        |world| world.pass(days(185)),
-        |world| world.pass(days(1000)),
-    ] {
-        for installed in [false, true] {
-            for writes in 0.. {
-                let world = World::new();
-                if installed {
-                    world.settle().await;
-                    break_it(&world);
-                }
+    // What happens, and whether the certificates of both sides are still good after it.
+    type Broken = (fn(&World), bool);
+    let table: [Broken; 8] = [
+        (|_| {}, true),
+        (|world| world.delete(AUTHORITY), true),
+        (|world| world.edit(AUTHORITY, BTreeMap::clear), true),
+        (|world| world.pass(days(61)), true),
+        (
+            |world| {
+                world.delete(FRONT);
+                world.delete(AUTHORITY);
+            },
+            false,
+        ),
+        (|world| world.edit(SCALER, BTreeMap::clear), false),
+        (|world| world.pass(days(185)), false),
+        (|world| world.pass(days(1000)), false),
+    ];
+    for (case, (break_it, good)) in table.into_iter().enumerate() {
+        for writes in 0.. {
+            let world = World::new();
+            world.settle().await;
+            let before = (world.pod(Side::Front), world.pod(Side::Scaler));
+            break_it(&world);
+            // Killed now, and once more an hour later, when the new CA may sign.
+            let mut ended = true;
+            for _ in 0..2 {
                 world.kill_after(writes);
-                let result = world.try_settle().await;
+                ended &= world.try_settle().await.is_ok();
                 world.revive();
+                if good {
+                    let after = (world.pod(Side::Front), world.pod(Side::Scaler));
+                    shake(&after.0, &after.1, world.time()).unwrap();
+                    // Pods that have not seen any of it yet.
+                    shake(&before.0, &before.1, world.time()).unwrap();
+                }
                 world.settle().await;
                 comes_together(&world);
                 world.pass(SignedDuration::from_mins(61));
-                world.settle().await;
-                comes_together(&world);
-                if result.is_ok() {
-                    break;
-                }
-                assert!(writes < 10, "it does not end");
             }
+            world.settle().await;
+            comes_together(&world);
+            if ended {
+                break;
+            }
+            assert!(writes < 10, "case {case} does not end");
         }
+    }
+    for writes in 0..3 {
+        let world = World::new();
+        world.kill_after(writes);
+        assert!(world.try_settle().await.is_err());
+        world.revive();
+        world.settle().await;
+        comes_together(&world);
     }
 }
 
@@ -278,7 +329,7 @@ async fn somebody_who_always_writes_otherwise_is_named_as_the_trouble() {
         }
         async fn write(&self, secret: &k8s_openapi::api::core::v1::Secret) -> Result<(), Error> {
             self.0.write(secret).await?;
-            self.0.edit(FRONT, std::collections::BTreeMap::clear);
+            self.0.edit(FRONT, BTreeMap::clear);
             Ok(())
         }
     }
@@ -297,9 +348,7 @@ fn foreign() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// What Helm made before: good for both sides, for a long time.
-fn signed_by(
-    authority: &CertifiedIssuer<'static, KeyPair>,
-) -> std::collections::BTreeMap<String, ByteString> {
+fn signed_by(authority: &CertifiedIssuer<'static, KeyPair>) -> BTreeMap<String, ByteString> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(settings().server_names).unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();

@@ -221,6 +221,15 @@ fn the_next_step_follows_from_what_is_there() {
             "forget 0",
         ),
         (
+            "an old ca that somebody uses, after it",
+            |f| {
+                replaced(f, 92);
+                let (ca, old) = (signing(f), f.others[0].clone());
+                f.front = leaf(&old, 1, &[&ca, &old], SignedDuration::from_mins(10));
+            },
+            "rest",
+        ),
+        (
             "an old ca that has ended",
             |f| {
                 let ca = signing(f);
