@@ -24,7 +24,7 @@ demo: ## The main job, live: apps go from zero to N instances and back on a real
 	$(E2E) demo --driver $(DRIVER)
 
 .PHONY: test
-test: lint unit deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
+test: lint unit conformance deny cluster-up platform suites ## Everything: lints, pure tests, and every suite on a real local cluster
 
 .PHONY: check
 check: lint ## The fast loop: format, lints, pure tests; under a minute when little changed
@@ -38,6 +38,10 @@ lint:
 .PHONY: unit
 unit: ## Every test that needs no cluster: also real storage emulators, and the model of the slot protocol
 	cargo test --workspace --quiet
+
+.PHONY: conformance
+conformance: ## External suites against the front end: HTTP/2, gRPC, WebSocket, hostile requests. Needs Go and Python, no cluster
+	cargo test --quiet -p e2e --features conformance --test front_conformance -- --nocapture --test-threads 1
 
 .PHONY: vectors
 vectors: ## Table tests over recorded answers of Azure's code (MANIPLE_VECTORS names another folder)

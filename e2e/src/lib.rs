@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod demo;
+pub mod front_alone;
 pub mod helm;
 pub mod image;
 pub mod platform;

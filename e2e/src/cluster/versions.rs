@@ -14,6 +14,12 @@ pub const KEDA_SUM: &str = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=";
 pub const AZURITE: &str = "3.37.0";
 /// Helm version.
 pub const HELM: &str = "4.3.1";
+/// h2spec version: the last one that the Go module proxy has under a version number.
+pub const H2SPEC: &str = "2.2.1";
+/// Version of gRPC for Go, whose interoperability suite is used.
+pub const GRPC: &str = "1.85.0";
+/// Version of kosoku, which runs the cases of the Autobahn|Testsuite.
+pub const KOSOKU: &str = "0.1.0";
 /// Version of our own pause image.
 pub const PAUSE: &str = "1";
 

@@ -2,6 +2,7 @@
 
 mod go;
 mod plan;
+mod suites;
 
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -45,12 +46,33 @@ pub fn ensure(wanted: Wanted) -> Result<Built> {
 
 /// Builds Helm when it is missing and returns its executable.
 pub fn helm() -> Result<PathBuf> {
+    alone(plan::helm())
+}
+
+/// Builds h2spec when it is missing and returns its executable.
+pub fn h2spec() -> Result<PathBuf> {
+    alone(suites::h2spec())
+}
+
+/// Builds gRPC's interoperability suite when it is missing and returns its executable.
+pub fn grpc_interop() -> Result<PathBuf> {
+    alone(suites::grpc_interop())
+}
+
+/// Installs the WebSocket suite and its echo server's library when they are missing; returns the folder for `PYTHONPATH`.
+pub fn websocket_suite() -> Result<PathBuf> {
+    alone(suites::websocket_suite())
+}
+
+fn alone(artefact: Artefact) -> Result<PathBuf> {
     // Suites run in several processes, and two builds would write into the same place.
     let cache = paths::cache_dir()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let lock = fs::File::create(cache.join("helm.lock"))?;
-    lock.lock().context("cannot lock the build of Helm")?;
-    make(&[plan::helm()])?.path("helm").map(Path::to_owned)
+    let lock = fs::File::create(cache.join(format!("{}.lock", artefact.name)))?;
+    lock.lock()
+        .with_context(|| format!("cannot lock the build of {}", artefact.name))?;
+    let name = artefact.name;
+    make(&[artefact])?.path(name).map(Path::to_owned)
 }
 
 fn make(plan: &[Artefact]) -> Result<Built> {
@@ -68,7 +90,9 @@ fn make(plan: &[Artefact]) -> Result<Built> {
             cache.display(),
             names.join(", ")
         ));
-        say("this happens once per version; from cold about 30 minutes on 2 cores");
+        say(
+            "this happens once per version; all parts of a cluster take about 30 minutes on 2 cores",
+        );
     }
     let begin = Instant::now();
     for (index, artefact) in missing.iter().enumerate() {
@@ -140,6 +164,18 @@ impl Artefact {
                 .arg(&partial)
                 .arg(package);
                 progress.run(&mut npm)?;
+            }
+            Source::PyPi { requirements } => {
+                let work = cache.join("src").join(self.name);
+                write_files(&work, &[("requirements.txt", requirements)])?;
+                let mut pip = Command::new("python3");
+                // Each package is named with its checksum, and nothing else is resolved.
+                pip.args(["-m", "pip", "--disable-pip-version-check", "install"])
+                    .args(["--quiet", "--no-deps", "--require-hashes", "--target"])
+                    .arg(&partial)
+                    .arg("--requirement")
+                    .arg(work.join("requirements.txt"));
+                progress.run(&mut pip)?;
             }
             Source::Pause { c, go } => {
                 let work = cache.join("src").join("pause");

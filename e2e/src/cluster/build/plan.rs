@@ -59,6 +59,11 @@ pub enum Source {
         /// `name@version`.
         package: String,
     },
+    /// Packages of the Python registry.
+    PyPi {
+        /// Text of a requirements file: versions and checksums of all of them.
+        requirements: &'static str,
+    },
     /// The program that holds a pod's namespaces.
     Pause {
         /// C source.
@@ -99,6 +104,7 @@ macro_rules! go_files {
         vec![$(($file, include_str!(concat!("../../../go/", $folder, "/", $file)))),+]
     };
 }
+pub(super) use go_files;
 
 /// The artefacts of a cluster in the order in which they are built.
 pub fn plan(wanted: Wanted) -> Vec<Artefact> {
