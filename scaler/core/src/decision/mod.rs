@@ -17,6 +17,7 @@
 //! stretches them.
 
 mod decide;
+mod look;
 mod outcome;
 
 use std::collections::BTreeMap;
