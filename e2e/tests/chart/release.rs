@@ -74,6 +74,7 @@ fn a_release_comes_changes_goes_and_comes_back_while_an_app_runs() -> Result<()>
     kubectl.apply(&app().to_string())?;
     ready(&kubectl)?;
     let instance = instance(&kubectl)?;
+    let certified = certificates(&kubectl)?;
 
     // Another release may not take the definition away.
     let refused =
@@ -117,6 +118,21 @@ fn a_release_comes_changes_goes_and_comes_back_while_an_app_runs() -> Result<()>
     ready(&kubectl)?;
     assert_eq!(self::instance(&kubectl)?, instance);
 
+    // Certificates are the operator's: an upgrade does not touch them, and one that is deleted comes back.
+    assert_eq!(certificates(&kubectl)?, certified);
+    kubectl.run(&["-n", PLATFORM_NAMESPACE, "delete", "secret", SECRETS[1]])?;
+    until(
+        "the Secret of the front ends to be made anew",
+        LIMIT,
+        || {
+            let present = certificates(&kubectl)?;
+            anyhow::ensure!(present[1] != certified[1], "it is the old one");
+            assert_eq!(present[0], certified[0], "the CA stays");
+            Ok(())
+        },
+    )?;
+    let certified = certificates(&kubectl)?;
+
     // Uninstall: the chart's objects go, definition, app and instance stay.
     logs_tell_of_no_missing_right(&kubectl)?;
     helm::uninstall(&kubeconfig, PLATFORM_RELEASE, PLATFORM_NAMESPACE)?;
@@ -153,6 +169,7 @@ fn a_release_comes_changes_goes_and_comes_back_while_an_app_runs() -> Result<()>
     assert_eq!(self::instance(&kubectl)?, instance);
     let scaler = kubectl.get(&["-n", PLATFORM_NAMESPACE, "deployment", "maniple-scaler"])?;
     assert_eq!(scaler["status"]["readyReplicas"], 1);
+    assert_eq!(certificates(&kubectl)?, certified, "they were taken up");
     let definition = kubectl.get(&["customresourcedefinition", DEFINITION])?;
     assert!(!definition.to_string().contains("addedByUpgrade"));
 
@@ -227,6 +244,27 @@ fn app() -> Value {
             "appSettings": [{"name": "STANDIN_FUNCTIONS", "value": json!([played]).to_string()}],
         },
     })
+}
+
+/// Secrets of the certificates between front ends and scaler, the CA first.
+const SECRETS: [&str; 3] = [
+    "maniple-slots-authority",
+    "maniple-front-slots",
+    "maniple-scaler-slots",
+];
+
+/// The certificates.
+fn certificates(kubectl: &Kubectl) -> Result<Vec<String>> {
+    SECRETS
+        .iter()
+        .map(|name| {
+            let secret = kubectl.get(&["-n", PLATFORM_NAMESPACE, "secret", name])?;
+            let certificate = secret["data"]["tls.crt"].as_str();
+            Ok(certificate
+                .context("the Secret has a certificate")?
+                .to_owned())
+        })
+        .collect()
 }
 
 /// Changes fields of the app's spec.
@@ -314,7 +352,7 @@ fn instance(kubectl: &Kubectl) -> Result<(String, String, String)> {
 }
 
 fn logs_tell_of_no_missing_right(kubectl: &Kubectl) -> Result<()> {
-    for component in ["operator", "scaler"] {
+    for component in ["operator", "scaler", "front"] {
         let selector =
             format!("app.kubernetes.io/part-of=maniple,app.kubernetes.io/component={component}");
         let logs = kubectl.run(&[
