@@ -178,8 +178,8 @@ async fn scale_in_cuts_nothing(scene: &Scene) -> Result<()> {
         |seen| *seen > 0,
     )
     .await?;
-    // Fewer than one instance takes.
-    clients.so_many(usize::try_from(C)? - 1);
+    // What one instance takes, also when the peaks of both front ends are added up.
+    clients.so_many(usize::try_from(C)? / 2);
     until(
         "one instance",
         LIMIT,
