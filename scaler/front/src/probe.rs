@@ -17,11 +17,11 @@ use crate::{
     upstream::RequestBody,
 };
 
-/// Between two attempts at first.
-const EAGER: Duration = Duration::from_millis(5);
-
-/// How long the attempts stay that close.
-const EAGER_FOR: Duration = Duration::from_secs(30);
+/// Between two attempts, in the time after the first one that is named beside it: half of it is added to every cold start.
+const PAUSES: [(Duration, Duration); 2] = [
+    (Duration::from_secs(1), Duration::from_millis(2)),
+    (Duration::from_secs(30), Duration::from_millis(5)),
+];
 
 /// Between two attempts later: the instance starts slowly or not at all.
 const PATIENT: Duration = Duration::from_millis(250);
@@ -57,8 +57,10 @@ impl Drop for Asked {
 
 /// The pause after an attempt that came `since` the first one, while `asked` instances are asked.
 fn pause(since: Duration, asked: u32) -> Duration {
-    let alone = if since < EAGER_FOR { EAGER } else { PATIENT };
-    alone.max(SHARE * asked)
+    let alone = PAUSES.iter().find(|(until, _)| since < *until);
+    alone
+        .map_or(PATIENT, |(_, pause)| *pause)
+        .max(SHARE * asked)
 }
 
 /// Asks `instance` until it answers or is gone, then lets requests in. Ends at once where no runtime is.
@@ -126,11 +128,18 @@ mod tests {
 
     #[test]
     fn many_instances_at_once_are_asked_less_often_each() {
-        let second = Duration::from_secs(1);
-        assert_eq!(pause(second, 1), EAGER);
-        assert_eq!(pause(second, 100), EAGER);
-        assert_eq!(pause(second, 1_000), Duration::from_millis(50));
-        assert_eq!(pause(31 * second, 1), PATIENT);
-        assert_eq!(pause(31 * second, 10_000), second / 2);
+        let ms = Duration::from_millis;
+        for (since, asked, expected) in [
+            (0, 1, 2),
+            (0, 40, 2),
+            (0, 1_000, 50),
+            (1_000, 1, 5),
+            (29_999, 100, 5),
+            (29_999, 1_000, 50),
+            (30_000, 1, 250),
+            (30_000, 10_000, 500),
+        ] {
+            assert_eq!(pause(ms(since), asked), ms(expected), "{since} {asked}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     net::SocketAddr,
     time::Duration,
 };
@@ -17,14 +18,29 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// While the name leads nowhere the known addresses stay: a broken name server is no reason to leave a scaler that answers.
 pub(super) async fn follow(name: String, link: Link, stop: CancellationToken) {
+    let look = || {
+        let name = name.clone();
+        async move { Ok(tokio::net::lookup_host(name).await?.collect()) }
+    };
+    follow_by(&name, look, link, stop).await;
+}
+
+/// The same with `look` for a look at the name.
+pub(super) async fn follow_by<F>(
+    name: &str,
+    look: impl Fn() -> F,
+    link: Link,
+    stop: CancellationToken,
+) where
+    F: Future<Output = io::Result<HashSet<SocketAddr>>>,
+{
     let tasks = TaskTracker::new();
     let mut known: HashMap<SocketAddr, LinkState> = HashMap::new();
     let mut told = String::new();
     loop {
-        match tokio::net::lookup_host(&name).await {
+        match look().await {
             Ok(found) => {
                 told.clear();
-                let found: HashSet<SocketAddr> = found.collect();
                 for &address in &found {
                     known.entry(address).or_insert_with(|| {
                         tracing::info!(%address, "replica of the scaler found");
