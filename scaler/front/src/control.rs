@@ -106,9 +106,7 @@ impl Control {
         let mut idle = tokio::time::interval(self.settings.idle_return / 2);
         let mut leaving = false;
         loop {
-            for group in self.pool.groups() {
-                self.state.know_group(group.id());
-            }
+            self.state.note(&mut self.pool);
             let due = self.due();
             let pool = self.pool.clone();
             tokio::select! {
@@ -204,17 +202,14 @@ impl Control {
             self.state.release_all(&mut self.pool);
         }
         let rest = now >= self.rested + self.settings.rest;
+        self.state.note(&mut self.pool);
         let ready = match self.state.urgency(&self.pool) {
             Urgency::Now => true,
             Urgency::Batch => now >= self.flushed + self.settings.batch,
             Urgency::Rest => false,
         };
         // A recall is followed at once, whatever else there is to say.
-        let recalled = self
-            .pool
-            .groups()
-            .iter()
-            .any(|group| self.state.recall(group.id()).0 > 0);
+        let recalled = self.state.recalls();
         if !ready && !rest && !recalled && !leaving {
             return;
         }

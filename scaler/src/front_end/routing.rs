@@ -1,8 +1,8 @@
 //! Routes as they arrive from the scaler, put into the table that requests read.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use maniple_core::slots::message::Epoch;
+use maniple_core::slots::message::{Epoch, GroupId};
 use maniple_front::{
     metrics::Metrics,
     pool::{GroupSettings, Pool, Protocol},
@@ -29,6 +29,8 @@ pub(super) struct Routing {
 #[derive(Debug)]
 struct State {
     epoch: Epoch,
+    /// Groups with numbers of their own.
+    groups: HashSet<GroupId>,
     /// Held until the first routes.
     unready: Option<Pending>,
 }
@@ -38,6 +40,7 @@ impl Routing {
     pub(super) fn new(pool: Pool, routes: Routes, metrics: Metrics, unready: Pending) -> Self {
         let state = State {
             epoch: Epoch(0),
+            groups: HashSet::new(),
             unready: Some(unready),
         };
         Self {
@@ -63,6 +66,12 @@ impl Routing {
             .map(|route| (route.host.as_str(), route.path_prefix.as_str()));
         let table = RouteTable::new(served.into_iter().map(|route| self.rule(route)));
         self.routes.replace(table.with_awaited(awaited));
+        let routed: HashSet<GroupId> = all.iter().map(|route| route.group.clone()).collect();
+        self.pool.keep_routed(&routed);
+        for gone in state.groups.difference(&routed) {
+            self.metrics.forget(gone.as_str());
+        }
+        state.groups = routed;
         tracing::info!(routes = all.len(), epoch = epoch.0, "routes in force");
         state.unready = None;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maniple_core::slots::{
     message::{GroupId, InstanceInfo, InstanceUid},
-    pool::SlotPool,
+    pool::{Changes, SlotPool},
     word::SlotWord,
 };
 
@@ -16,6 +16,13 @@ const TURN_MS: u64 = 20;
 impl Pool {
     fn group_of(&self, info: &InstanceInfo) -> Arc<Group> {
         self.group_or_new(&info.group)
+    }
+
+    /// Has the control task report what was returned of the instance. It does so anyway with its next message.
+    fn report(&self, instance: &Instance) {
+        if instance.word().returned() > 0 {
+            self.shared.returned.lock().push(instance.uid());
+        }
     }
 
     fn set_lanes(group: &Group, change: impl FnOnce(&mut Vec<Arc<Instance>>)) {
@@ -55,6 +62,8 @@ impl SlotPool for Pool {
             return;
         };
         instance.cell.grant(count);
+        // What is granted to a draining instance goes back at once.
+        self.report(&instance);
         if let Some(group) = self.group(&instance.group()) {
             group.gate.new_turn(now_ms() + TURN_MS);
             group.serve();
@@ -64,18 +73,24 @@ impl SlotPool for Pool {
     fn drain(&mut self, uid: InstanceUid) {
         if let Some(instance) = self.instance(uid) {
             instance.cell.drain();
+            self.report(&instance);
         }
     }
 
     fn trim(&mut self, uid: InstanceUid, excess: u16) {
         if let Some(instance) = self.instance(uid) {
             instance.cell.trim(excess);
+            self.report(&instance);
         }
     }
 
     fn release(&mut self, uid: InstanceUid, count: u16) -> u16 {
-        self.instance(uid)
-            .map_or(0, |instance| instance.cell.release(count))
+        let Some(instance) = self.instance(uid) else {
+            return 0;
+        };
+        let released = instance.cell.release(count);
+        self.report(&instance);
+        released
     }
 
     fn take_returned(&mut self, uid: InstanceUid) -> u16 {
@@ -126,5 +141,21 @@ impl SlotPool for Pool {
 
     fn take_shed(&mut self) -> Vec<InstanceUid> {
         std::mem::take(&mut self.shared.shed.lock())
+    }
+
+    fn take_changes(&mut self) -> Changes {
+        let changed = std::mem::take(&mut *self.shared.changed.lock());
+        let groups = changed.iter().map(|group| {
+            group.look();
+            group.id().clone()
+        });
+        Changes::Of {
+            groups: groups.collect(),
+            returned: std::mem::take(&mut *self.shared.returned.lock()),
+        }
+    }
+
+    fn knows(&self, group: &GroupId) -> bool {
+        self.group(group).is_some()
     }
 }

@@ -169,6 +169,8 @@ impl<L: Lane> Gate<L> {
             .expect("the caller saw somebody waiting");
         room.handed.insert(ticket, lane);
         self.note_waiting(u32::try_from(room.queue.len()).unwrap_or(u32::MAX));
+        // Whoever compares the new number with what was seen of it does so after the number is visible.
+        fence(Ordering::SeqCst);
         waiting.waker
     }
 

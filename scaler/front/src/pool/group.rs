@@ -1,6 +1,14 @@
 //! One function group: its instances in order of use and its waiting room.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering, fence},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, Guard};
 use maniple_core::slots::{message::GroupId, word::Bar};
@@ -85,6 +93,12 @@ pub struct Group {
     pub(super) gate: Gate<Instance>,
     pub(super) lanes: ArcSwap<Ordered>,
     settings: ArcSwap<GroupSettings>,
+    /// Waiting requests as the control task has last seen them.
+    noted: AtomicU32,
+    /// Whether requests can come: a group that no route leads to is forgotten with its last instance.
+    pub(super) routed: AtomicBool,
+    /// Whether the control task will look again.
+    listed: AtomicBool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -95,6 +109,9 @@ impl Group {
             gate: Gate::new(),
             lanes: ArcSwap::default(),
             settings: ArcSwap::default(),
+            noted: AtomicU32::new(0),
+            routed: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
             shared,
         }
     }
@@ -145,6 +162,7 @@ impl Group {
             ticket,
         };
         self.gate.serve(&**self.lanes.load());
+        self.list();
         self.shared.control.notify_one();
         let arrival = poll_fn(|cx| match self.gate.poll(&place.ticket, cx.waker()) {
             Poll::Ready(instance) => Poll::Ready(Slot::new(self.clone(), instance)),
@@ -156,11 +174,40 @@ impl Group {
     }
 
     /// Gives free slots to those who wait.
-    pub(crate) fn serve(&self) {
+    pub(crate) fn serve(self: &Arc<Self>) {
         self.gate.serve(&**self.lanes.load());
+        self.list();
     }
 
-    pub(crate) fn lift(&self, instance: &Instance, bar: Bar) {
+    /// To be called after whatever may have changed the number of waiting requests: the control task looks at groups that are listed.
+    pub(super) fn list(self: &Arc<Self>) {
+        // Pairs with the fence in `look`: of a number that changes while it is looked at, one side sees the other.
+        fence(Ordering::SeqCst);
+        if self.gate.waiting() != self.noted.load(Ordering::Relaxed)
+            && !self.listed.swap(true, Ordering::AcqRel)
+        {
+            self.shared.changed.lock().push(Arc::clone(self));
+        }
+    }
+
+    pub(super) fn noted(&self) -> u32 {
+        self.noted.load(Ordering::Relaxed)
+    }
+
+    /// The control task looks: from now on a change is one against this number.
+    pub(super) fn look(&self) {
+        self.listed.store(false, Ordering::Release);
+        loop {
+            let waiting = self.gate.waiting();
+            self.noted.store(waiting, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.gate.waiting() == waiting {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn lift(self: &Arc<Self>, instance: &Instance, bar: Bar) {
         instance.cell.lift(bar);
         self.serve();
     }
@@ -189,5 +236,6 @@ impl Drop for Place<'_> {
         if let Some(instance) = self.group.gate.leave(&self.ticket) {
             Slot::new(self.group.clone(), instance).unsent();
         }
+        self.group.list();
     }
 }

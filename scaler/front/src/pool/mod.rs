@@ -12,8 +12,8 @@ mod slot;
 mod sync;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Instant,
 };
 
@@ -40,6 +40,18 @@ pub(crate) struct Shared {
     /// Wakes the control task: somebody waits, or a slot came back.
     pub(crate) control: Notify,
     pub(crate) shed: Mutex<Vec<InstanceUid>>,
+    /// Groups whose number of waiting requests changed since it was looked at.
+    changed: Mutex<Vec<Arc<Group>>>,
+    /// Instances with slots to report.
+    returned: Mutex<Vec<InstanceUid>>,
+}
+
+impl Shared {
+    /// A slot of this instance came back and has to be reported.
+    fn returned(&self, uid: InstanceUid) {
+        self.returned.lock().push(uid);
+        self.control.notify_one();
+    }
 }
 
 /// All groups and instances that this front end knows. Clones share it.
@@ -63,7 +75,10 @@ impl Pool {
 
     /// The group of that name, made when it is new; its settings become `settings`.
     pub fn configure(&self, id: &GroupId, settings: GroupSettings) -> Arc<Group> {
-        let group = self.group_or_new(id);
+        let instances = self.instances.lock();
+        let group = self.group(id).unwrap_or_else(|| self.make(id));
+        group.routed.store(true, Ordering::Relaxed);
+        drop(instances);
         group.configure(settings);
         group
     }
@@ -72,16 +87,43 @@ impl Pool {
         if let Some(group) = self.group(id) {
             return group;
         }
-        // The lock keeps two callers from making the same group twice.
         let _one = self.instances.lock();
-        if let Some(group) = self.group(id) {
-            return group;
-        }
+        self.group(id).unwrap_or_else(|| self.make(id))
+    }
+
+    /// The caller holds the lock of the instances, so that the same group is not made twice.
+    fn make(&self, id: &GroupId) -> Arc<Group> {
         let group = Arc::new(Group::new(id.clone(), self.shared.clone()));
         let mut groups = HashMap::clone(&self.groups.load());
         groups.insert(id.clone(), group.clone());
         self.groups.store(Arc::new(groups));
         group
+    }
+
+    /// Only these groups have routes. What is not among them is forgotten some time after its last instance.
+    pub fn keep_routed(&self, routed: &HashSet<GroupId>) {
+        for group in self.groups() {
+            if !routed.contains(group.id()) {
+                group.routed.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Forgets what nobody uses. Only where instances are put in, so that none is put into a group that is being forgotten.
+    fn forget_unused(&self) {
+        let unused = |group: &Arc<Group>| {
+            !group.routed.load(Ordering::Relaxed)
+                && group.waiting() == 0
+                && group.instances().is_empty()
+        };
+        if !self.groups.load().values().any(unused) {
+            return;
+        }
+        // The lock under which groups are made and get routes.
+        let _one = self.instances.lock();
+        let mut groups = HashMap::clone(&self.groups.load());
+        groups.retain(|_, group| !unused(group));
+        self.groups.store(Arc::new(groups));
     }
 
     /// Every group.
@@ -108,6 +150,7 @@ impl Pool {
     /// Slots of the groups in which nobody waits: `(instance, held, highest use since the last call)`. While somebody waits, unused slots are on their way
     /// to be used, an instance that starts for instance. What was not needed at any time gets no more work until it is needed again.
     pub(crate) fn idle_window(&self) -> Vec<(InstanceUid, u16, u32)> {
+        self.forget_unused();
         let groups = self.groups();
         let mut window = Vec::new();
         for group in groups.iter().filter(|group| group.waiting() == 0) {

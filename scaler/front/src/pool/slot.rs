@@ -48,7 +48,7 @@ impl Slot {
                 .group
                 .gate
                 .complete(&instance, &**self.group.lanes.load(), now_ms);
-            self.group.after(after);
+            self.group.after(after, &instance);
         }
     }
 
@@ -100,7 +100,7 @@ impl Slot {
                 () = instance.gone().cancelled() => {}
             }
             let after = group.gate.settle(&instance, &**group.lanes.load(), now_ms);
-            group.after(after);
+            group.after(after, &instance);
         });
     }
 }
@@ -113,9 +113,19 @@ impl Drop for Slot {
 }
 
 impl Group {
-    pub(super) fn after(&self, after: After) {
-        if matches!(after, After::Returned | After::Wanted) {
-            self.shared.control.notify_one();
+    pub(super) fn after(self: &Arc<Self>, after: After, instance: &Instance) {
+        match after {
+            // Nobody waited, and nobody waits.
+            After::Free if self.waiting() == 0 && self.noted() == 0 => {}
+            After::Free | After::HandedOver => self.list(),
+            After::Wanted => {
+                self.list();
+                self.shared.control.notify_one();
+            }
+            After::Returned => {
+                self.list();
+                self.shared.returned(instance.uid());
+            }
         }
     }
 }

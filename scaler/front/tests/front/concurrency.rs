@@ -353,3 +353,26 @@ async fn few_requests_gather_on_the_first_instances_and_are_even_there() {
         assert_eq!(request.await.unwrap().unwrap().status(), StatusCode::OK);
     }
 }
+
+#[tokio::test]
+async fn a_group_without_route_is_forgotten_after_its_last_instance() {
+    let hub = Hub::start();
+    let instance = Instance::start().await;
+    hub.add(1, instance.address, 1);
+    let front = Front::start(&hub, 1, settings()).await;
+    assert_eq!(get(front.address, "/work").await.0, StatusCode::OK);
+    front.pool.keep_routed(&std::collections::HashSet::new());
+    hub.change(|role| role.on_instance_gone(InstanceUid(1), 0));
+    until("the group is forgotten", async || {
+        front.pool.group(&group()).is_none()
+    })
+    .await;
+    // It comes back as new.
+    front.pool.configure(&group(), settings());
+    hub.add(2, instance.address, 1);
+    until("the instance serves", async || {
+        let instances = front.group().instances();
+        instances.len() == 1 && instances[0].word().open()
+    })
+    .await;
+}
