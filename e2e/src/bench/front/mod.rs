@@ -114,6 +114,7 @@ pub fn run(args: &FrontBenchArgs) -> Result<()> {
         ("h2load", "nghttp2-client"),
         ("nginx", "nginx-light"),
         ("taskset", "util-linux"),
+        ("setpriv", "util-linux"),
     ] {
         process::need(program, package)?;
     }

@@ -30,8 +30,9 @@ impl Process {
         log: &Path,
     ) -> Result<Self> {
         let output = File::create(log)?;
-        let child = Command::new("taskset")
-            .arg("-c")
+        // Ends with this process, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "taskset", "-c"])
             .arg(core.to_string())
             .arg(program.as_ref())
             .args(args)
@@ -43,7 +44,7 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// `taskset` becomes the program, so this is its id.
+    /// What starts the program becomes it, so this is its id.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
