@@ -47,6 +47,10 @@ conformance: ## External suites against the front end: HTTP/2, gRPC, WebSocket, 
 vectors: ## Table tests over recorded answers of Azure's code (MANIPLE_VECTORS names another folder)
 	cargo test --workspace --quiet vectors
 
+.PHONY: model
+model: ## The larger explorations of the slot protocol: minutes, one after the other, 2 GiB
+	ulimit -v 8388608; cargo test --release -p maniple-slot-model --features model-large -- --test-threads=1
+
 .PHONY: deny
 deny: ## Licences, sources and banned crates
 	@if [ "$$($(TOOLS)/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $(DENY_VERSION)" ]; then \

@@ -4,6 +4,8 @@
 
 pub mod action;
 pub mod checker;
+mod choices;
+mod network;
 pub mod pool;
 pub mod setup;
 pub mod step;

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 
 use maniple_core::slots::{
     data_role::{DataRole, Effect, Effects},
-    front_end::LeadAnswer,
-    message::{DataRoleSays, Epoch, FrontEndSays, MemberRecord, Session, ToDataRole, ToFrontEnd},
+    message::{Epoch, FrontEndSays, MemberRecord, ToDataRole},
     pool::SlotPool,
 };
 
 use crate::{
-    action::{Action, Packet},
+    action::Action,
     setup::{Setup, Wrong},
     world::{FrontEndNode, Message, NodeLife, World, group, member, uid},
 };
@@ -168,7 +167,7 @@ impl World {
         }
     }
 
-    fn flush(&mut self, setup: &Setup, fe: usize) {
+    pub(crate) fn flush(&mut self, setup: &Setup, fe: usize) {
         let said = flush(setup, &mut self.fes[fe]);
         let follows = self.fes[fe].follows;
         if let (Some(message), Some((dr, stream))) = (said, follows) {
@@ -181,181 +180,7 @@ impl World {
         }
     }
 
-    fn put(&mut self, fe: usize, dr: usize, stream: u8, message: Message) {
-        let down = matches!(message, Message::Down(_));
-        self.net
-            .entry((fe, dr, stream, down))
-            .or_default()
-            .push_back(message);
-    }
-
-    fn connect(&mut self, fe: usize, dr: usize) {
-        let link = self.links.entry((fe, dr)).or_insert((0, false));
-        *link = (link.0 + 1, true);
-        let stream = link.0;
-        if let Some(role) = &self.drs[dr].role {
-            let lead = role.lead();
-            self.put(fe, dr, stream, Message::Down(lead));
-        }
-    }
-
-    fn cut(&mut self, fe: usize, dr: usize) {
-        let Some(link) = self.links.get_mut(&(fe, dr)) else {
-            return;
-        };
-        if !link.1 {
-            return;
-        }
-        link.1 = false;
-        let stream = link.0;
-        if self.fes[fe].follows == Some((dr, stream)) {
-            self.fes[fe].follows = None;
-            self.fes[fe].control.on_disconnected();
-        }
-        if let Some((session, known)) = self.drs[dr].streams.get(&fe).copied()
-            && known == stream
-            && let Some(role) = &mut self.drs[dr].role
-        {
-            role.on_disconnected(member(fe).id, session, 0);
-        }
-    }
-
-    fn deliver(&mut self, setup: &Setup, packet: Packet, again: bool) {
-        let key = (packet.fe, packet.dr, packet.stream, packet.down);
-        let Some(queue) = self.net.get_mut(&key) else {
-            return;
-        };
-        let message = if again {
-            queue.get(packet.at).cloned()
-        } else {
-            queue.remove(packet.at)
-        };
-        if queue.is_empty() {
-            self.net.remove(&key);
-        }
-        match message {
-            Some(Message::Down(message)) => self.reach_front_end(setup, packet, message),
-            Some(Message::Up(message)) => self.reach_data_role(setup, packet, message),
-            None => {}
-        }
-    }
-
-    fn reach_front_end(&mut self, setup: &Setup, packet: Packet, mut message: ToFrontEnd) {
-        let (fe, dr) = (packet.fe, packet.dr);
-        if !self.fes[fe].life.runs() {
-            return;
-        }
-        if matches!(message.body, DataRoleSays::Lead { .. }) {
-            let live = self.links.get(&(fe, dr)) == Some(&(packet.stream, true));
-            if live {
-                self.lead(setup, fe, dr, packet.stream, &message);
-            }
-            return;
-        }
-        let node = &mut self.fes[fe];
-        match setup.wrong {
-            Some(Wrong::FrontEndTakesOldSession)
-                if message.header.epoch == node.control.epoch() =>
-            {
-                message.header.session = node.control.session();
-                message.header.seq.0 += 1000;
-            }
-            Some(Wrong::NoEpochFence) if message.header.epoch != node.control.epoch() => {
-                message.header.epoch = node.control.epoch();
-                message.header.session = node.control.session();
-                message.header.seq.0 += 1000;
-            }
-            _ => {}
-        }
-        if let DataRoleSays::Recall { want, must, group } = &mut message.body {
-            let free = node.pool.words().any(|(_, word)| word.free() > 0);
-            if setup.wrong == Some(Wrong::RecallForgotten)
-                && (!free || node.pool.waiting(group) > 0)
-            {
-                (*want, *must) = (0, 0);
-            }
-            if setup.wrong == Some(Wrong::NoMust) {
-                *must = 0;
-            }
-        }
-        node.control.on_message(&message, &mut node.pool);
-    }
-
-    fn lead(&mut self, setup: &Setup, fe: usize, dr: usize, stream: u8, message: &ToFrontEnd) {
-        let node = &mut self.fes[fe];
-        match node.control.on_lead(message, &mut node.pool) {
-            LeadAnswer::Follow(mut hello) => {
-                if setup.wrong == Some(Wrong::HelloWithoutWaiting)
-                    && let FrontEndSays::Hello(said) = &mut hello.body
-                {
-                    said.demand.clear();
-                }
-                if let Some((old, stream)) = node.follows.replace((dr, stream)) {
-                    self.net.remove(&(fe, old, stream, true));
-                    self.cut_old(fe, old, stream);
-                }
-                self.put(fe, dr, stream, Message::Up(hello));
-            }
-            LeadAnswer::Stale(stale) => self.put(fe, dr, stream, Message::Up(stale)),
-            LeadAnswer::Ignore => {}
-        }
-    }
-
-    /// The front end closes the stream that it followed before.
-    fn cut_old(&mut self, fe: usize, dr: usize, stream: u8) {
-        if self.links.get(&(fe, dr)) == Some(&(stream, true)) {
-            self.cut(fe, dr);
-        }
-    }
-
-    fn reach_data_role(&mut self, setup: &Setup, packet: Packet, mut message: ToDataRole) {
-        let (fe, dr) = (packet.fe, packet.dr);
-        let Some(epoch) = self.drs[dr].role.as_ref().map(DataRole::epoch) else {
-            return;
-        };
-        let known = self.drs[dr]
-            .streams
-            .get(&fe)
-            .map_or(Session(0), |(session, _)| *session);
-        match setup.wrong {
-            Some(Wrong::DataRoleTakesOldSession)
-                if matches!(message.body, FrontEndSays::Sync(_)) =>
-            {
-                message.header.session = known;
-                message.header.seq.0 += 1000;
-            }
-            Some(Wrong::LastReportWins)
-                if matches!(message.body, FrontEndSays::Hello(_))
-                    && message.header.session <= known =>
-            {
-                message.header.session = Session(known.0 + 1);
-            }
-            _ => {}
-        }
-        let hello = matches!(message.body, FrontEndSays::Hello(_));
-        if hello && message.header.epoch == epoch && message.header.session > known {
-            self.drs[dr]
-                .streams
-                .insert(fe, (message.header.session, packet.stream));
-        }
-        let role = self.drs[dr].role.as_mut().expect("looked up above");
-        match role.on_message(member(fe).id, &message, 0) {
-            Ok(effects) => {
-                self.run(dr, effects);
-                // A Hello that arrives after its stream broke leaves a session without a stream.
-                let live = self.links.get(&(fe, dr)) == Some(&(packet.stream, true));
-                if hello
-                    && !live
-                    && let Some(role) = &mut self.drs[dr].role
-                {
-                    role.on_disconnected(member(fe).id, message.header.session, 0);
-                }
-            }
-            Err(_) => self.end_data_role(dr),
-        }
-    }
-
-    fn run(&mut self, dr: usize, effects: Effects) {
+    pub(crate) fn run(&mut self, dr: usize, effects: Effects) {
         for effect in effects {
             if let Effect::Send { to, message } = effect {
                 let fe = to.0 as usize;
@@ -371,7 +196,7 @@ impl World {
         }
     }
 
-    fn each_role(&mut self, mut change: impl FnMut(&mut DataRole) -> Effects) {
+    pub(crate) fn each_role(&mut self, mut change: impl FnMut(&mut DataRole) -> Effects) {
         for dr in 0..self.drs.len() {
             if let Some(role) = &mut self.drs[dr].role {
                 let effects = change(role);
@@ -500,7 +325,7 @@ impl World {
         }
     }
 
-    fn end_data_role(&mut self, dr: usize) {
+    pub(crate) fn end_data_role(&mut self, dr: usize) {
         for fe in 0..self.fes.len() {
             self.cut(fe, dr);
         }
