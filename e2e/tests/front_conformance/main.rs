@@ -3,9 +3,11 @@
 
 mod client;
 mod corpus;
+mod frames;
 mod grpc;
 mod h2spec;
 mod http1;
+mod http2;
 mod recorder;
 mod websocket;
 
