@@ -16,6 +16,7 @@ pub mod control;
 mod exchange;
 mod gather;
 pub mod headers;
+mod latency;
 pub mod metrics;
 pub mod observe;
 pub mod pool;

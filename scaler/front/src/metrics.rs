@@ -12,11 +12,14 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::cold::{PHASES, Phases};
+use crate::{
+    cold::{PHASES, Phases},
+    latency::Latency,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfGroup {
@@ -64,10 +67,10 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Family<OfClass, Counter>,
-    seconds: Family<OfGroup, Histogram>,
-    waited: Family<OfGroup, Histogram>,
+    seconds: Family<OfGroup, Latency>,
+    waited: Family<OfGroup, Latency>,
     cold_starts: Family<OfGroup, Counter>,
-    phases: Family<OfPhase, Histogram>,
+    phases: Family<OfPhase, Latency>,
     refused: Family<OfGroupCategory, Counter>,
     upstream: Family<OfGroupCategory, Counter>,
     /// Categories that were counted for any group.
@@ -83,27 +86,20 @@ pub struct GroupMetrics {
     group: Arc<String>,
     metrics: Metrics,
     requests: OnceLock<Requests>,
-    waited: OnceLock<Histogram>,
+    waited: OnceLock<Latency>,
     cold: OnceLock<Cold>,
 }
 
 #[derive(Debug)]
 struct Requests {
     codes: [Counter; CLASSES.len()],
-    seconds: Histogram,
+    seconds: Latency,
 }
 
 #[derive(Debug)]
 struct Cold {
     count: Counter,
-    phases: [Histogram; PHASES.len()],
-}
-
-fn latency() -> Histogram {
-    Histogram::new([
-        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-        230.0,
-    ])
+    phases: [Latency; PHASES.len()],
 }
 
 impl Metrics {
@@ -111,10 +107,10 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(latency),
-            waited: Family::new_with_constructor(latency),
+            seconds: Family::default(),
+            waited: Family::default(),
             cold_starts: Family::default(),
-            phases: Family::new_with_constructor(latency),
+            phases: Family::default(),
             refused: Family::default(),
             upstream: Family::default(),
             categories: Arc::default(),
@@ -272,13 +268,13 @@ impl GroupMetrics {
         });
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         requests.codes[class].inc();
-        requests.seconds.observe(took.as_secs_f64());
+        requests.seconds.observe(took);
     }
 
     pub(crate) fn waited(&self, took: Duration) {
         self.waited
             .get_or_init(|| self.metrics.waited.get_or_create_owned(&self.of()))
-            .observe(took.as_secs_f64());
+            .observe(took);
     }
 
     /// A request waits while no instance can serve.
@@ -289,7 +285,7 @@ impl GroupMetrics {
     /// It was served.
     pub(crate) fn warmed(&self, phases: &Phases) {
         for (histogram, took) in self.cold().phases.iter().zip(phases.durations()) {
-            histogram.observe(took.as_secs_f64());
+            histogram.observe(took);
         }
     }
 
