@@ -4,15 +4,17 @@
 //! number of its own.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
 };
 
 use futures::task::AtomicWaker;
+use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 /// What connections are told.
@@ -36,12 +38,20 @@ pub(crate) struct Closing(Arc<Mutex<Open>>);
 struct Open {
     told: End,
     next: u64,
-    places: HashMap<u64, Arc<Signal>>,
+    places: BTreeMap<u64, Arc<Signal>>,
+    /// Where the search for idle connections goes on.
+    hand: u64,
 }
 
 #[derive(Debug)]
 struct Signal {
     end: AtomicU8,
+    /// Requests under way.
+    busy: AtomicU32,
+    /// Whether a request came since the search for idle connections passed here.
+    used: AtomicBool,
+    /// Whether it has to make room if it is idle.
+    leave: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -66,6 +76,9 @@ impl Closing {
         let mut open = self.0.lock();
         let signal = Arc::new(Signal {
             end: AtomicU8::new(open.told as u8),
+            busy: AtomicU32::new(0),
+            used: AtomicBool::new(true),
+            leave: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         let key = open.next;
@@ -91,7 +104,110 @@ impl Closing {
     }
 }
 
+impl Closing {
+    /// Asks up to `count` connections without a request under way to leave: those that were used last go last, as far as one look tells (a clock with second
+    /// chances). A connection that never sends a whole head is one of them.
+    pub(crate) fn make_room(&self, count: usize) {
+        let mut open = self.0.lock();
+        let hand = open.hand;
+        let mut left = count;
+        for _ in 0..2 {
+            let around = open.places.range(hand..).chain(open.places.range(..hand));
+            let mut next = hand;
+            for (key, signal) in around {
+                if left == 0 {
+                    break;
+                }
+                next = key + 1;
+                let idle = signal.busy.load(Ordering::Relaxed) == 0;
+                if idle && !signal.used.swap(false, Ordering::Relaxed) {
+                    signal.leave.store(true, Ordering::Release);
+                    signal.waker.wake();
+                    left -= 1;
+                }
+            }
+            open.hand = next;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// A request under way on a connection, until dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Signal>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes the connection of a request busy.
+#[derive(Clone, Debug)]
+pub(crate) struct Use(Arc<Signal>);
+
+impl Use {
+    pub(crate) fn begin(&self) -> Busy {
+        let signal = &self.0;
+        signal.busy.fetch_add(1, Ordering::Relaxed);
+        if !signal.used.load(Ordering::Relaxed) {
+            signal.used.store(true, Ordering::Relaxed);
+        }
+        Busy(Arc::clone(signal))
+    }
+}
+
+/// A response body, to whose end its connection is busy.
+#[derive(Debug)]
+pub(crate) struct BusyBody<B> {
+    inner: B,
+    _busy: Busy,
+}
+
+impl<B> BusyBody<B> {
+    pub(crate) fn new(inner: B, busy: Busy) -> Self {
+        Self { inner, _busy: busy }
+    }
+}
+
+impl<B: Body + Unpin> Body for BusyBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 impl Place {
+    /// To be told of requests.
+    pub(crate) fn usage(&self) -> Use {
+        Use(self.signal.clone())
+    }
+
+    /// Whether it was asked to make room and still can.
+    pub(crate) fn leaves(&self) -> bool {
+        if !self.signal.leave.load(Ordering::Acquire) {
+            return false;
+        }
+        let idle = self.signal.busy.load(Ordering::Relaxed) == 0;
+        self.signal.leave.store(idle, Ordering::Relaxed);
+        idle
+    }
+
     /// What was told so far; the task is woken when that changes.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> End {
         self.signal.waker.register(cx.waker());
@@ -111,10 +227,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::poll_fn,
-        task::{Poll, Waker},
-    };
+    use std::{future::poll_fn, task::Waker};
 
     use super::*;
 
@@ -138,5 +251,23 @@ mod tests {
         assert_eq!(later.poll(&mut cx), End::Cut);
         drop(later);
         assert!(closing.0.lock().places.is_empty());
+    }
+
+    #[test]
+    fn the_connections_used_last_make_room_last() {
+        let closing = Closing::default();
+        let places: Vec<_> = (0..5).map(|_| closing.enter()).collect();
+        let leaving = || places.iter().map(Place::leaves).collect::<Vec<_>>();
+        let _under_way = places[0].usage().begin();
+        closing.make_room(1);
+        assert_eq!(leaving(), [false, true, false, false, false]);
+        drop(places[2].usage().begin());
+        closing.make_room(2);
+        assert_eq!(leaving(), [false, true, false, true, true]);
+        // Used again before it left.
+        let _again = places[3].usage().begin();
+        assert_eq!(leaving(), [false, true, false, false, true]);
+        closing.make_room(5);
+        assert_eq!(leaving(), [false, true, true, false, true]);
     }
 }

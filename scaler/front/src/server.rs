@@ -1,6 +1,7 @@
 //! Accepting connections, and ending them in order.
 
 use std::{
+    convert::Infallible,
     future::{Future, poll_fn},
     net::IpAddr,
     pin::pin,
@@ -14,15 +15,17 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    closing::{Closing, End},
+    closing::{BusyBody, Closing, End},
     gather::Gather,
     headers::{Origin, Scheme},
     proxy::Proxy,
@@ -30,10 +33,19 @@ use crate::{
     tls::{Certificates, Handshakes},
 };
 
+/// While there is no room for a connection, idle ones are looked for this often.
+const LOOK_FOR_IDLE: Duration = Duration::from_millis(100);
+
+/// A client that takes nothing of what is sent for so long is cut off by the kernel, whether it answers or not: its response holds a slot.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// After so long without a sign of life the kernel asks whether a client is still there.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// Limits of the client side.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// Connections at a time; more wait in the kernel's queue.
+    /// Connections at a time, upgraded ones not counted. For more, idle ones are closed; while all are busy, more wait in the kernel's queue.
     pub connections: usize,
     /// How long a client may take for the head of a request, idle time between requests included.
     pub head_limit: Duration,
@@ -105,6 +117,7 @@ pub async fn serve_all(
     let cut = CancellationToken::new();
     let shared = Shared {
         room: Arc::new(Semaphore::new(settings.connections)),
+        leave_together: settings.connections / 64 + 1,
         builder: Arc::new(builder(&settings)),
         closing: closing.clone(),
         open: open.clone(),
@@ -145,6 +158,8 @@ pub async fn serve_all(
 #[derive(Clone)]
 struct Shared {
     room: Arc<Semaphore>,
+    /// Idle connections that are closed at a time, when there is no room.
+    leave_together: usize,
     builder: Arc<auto::Builder<TokioExecutor>>,
     closing: Closing,
     open: TaskTracker,
@@ -159,9 +174,8 @@ impl Shared {
         loop {
             let permit = tokio::select! {
                 () = self.stop.cancelled() => return,
-                permit = self.room.clone().acquire_owned() => permit,
+                permit = self.permit() => permit,
             };
-            let Ok(permit) = permit else { return };
             let (stream, peer) = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => match accepted {
@@ -174,12 +188,26 @@ impl Shared {
                     }
                 },
             };
-            stream.set_nodelay(true).ok();
+            tune(&stream);
             let (shared, handshakes) = (self.clone(), handshakes.clone());
             self.open.spawn(async move {
                 shared.connection(stream, peer.ip(), handshakes).await;
                 drop(permit);
             });
+        }
+    }
+
+    /// Room for one more connection: when there is none, idle ones are closed.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        loop {
+            let room = self.room.clone();
+            if let Ok(permit) = room.clone().try_acquire_owned() {
+                return permit;
+            }
+            self.closing.make_room(self.leave_together);
+            if let Ok(permit) = timeout(LOOK_FOR_IDLE, room.acquire_owned()).await {
+                return permit.expect("nobody closes the room");
+            }
         }
     }
 
@@ -211,18 +239,22 @@ impl Shared {
     {
         // One count of users for each connection, not one for all that every core writes at every request.
         let own = Arc::new(self.proxy.clone());
+        let (place, mut told) = (self.closing.enter(), End::None);
+        let usage = place.usage();
         let service = service_fn(move |request| {
-            let proxy = own.clone();
-            async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, origin).await) }
+            let (proxy, busy) = (own.clone(), usage.begin());
+            async move {
+                let response = proxy.handle(request, origin).await;
+                Ok::<_, Infallible>(response.map(|body| BusyBody::new(body, busy)))
+            }
         });
         let mut builder = self.builder.as_ref().clone();
         builder.http1().timer(HeadTimer::default());
         let mut connection =
             pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        let (place, mut told) = (self.closing.enter(), End::None);
         let ended = poll_fn(|cx| {
             let end = place.poll(cx);
-            if end == End::Cut {
+            if end == End::Cut || place.leaves() {
                 return Poll::Ready(Ok(()));
             }
             if end != told {
@@ -235,6 +267,19 @@ impl Shared {
         if let Err(error) = ended {
             tracing::debug!(%error, peer = %origin.peer, "connection ended");
         }
+    }
+}
+
+/// Options of a client's socket. Without them it is served too.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(QUIET);
+    let tuned = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED)))
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "options of a client's socket");
     }
 }
 

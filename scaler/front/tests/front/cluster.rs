@@ -49,6 +49,7 @@ pub(crate) fn settings() -> GroupSettings {
 fn proxy_settings(observer: Observer) -> ProxySettings {
     ProxySettings {
         cold_start_header: true,
+        body_silence: Duration::from_secs(2),
         observer,
         ..ProxySettings::default()
     }

@@ -186,6 +186,11 @@ async fn answer(
             *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
             Ok(response)
         }
+        "/echo-late" => {
+            let body = request.into_body().collect().await;
+            let body = body.map_err(std::io::Error::other)?;
+            Ok(Response::new(full(body.to_bytes())))
+        }
         "/echo" => {
             let body = request.into_body().map_err(std::io::Error::other).boxed();
             Ok(Response::new(guarded(body, running)))

@@ -7,6 +7,7 @@ mod cluster;
 mod cold;
 mod concurrency;
 mod failures;
+mod hostile;
 mod instance;
 mod records;
 mod retries;
