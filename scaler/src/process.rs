@@ -204,6 +204,7 @@ pub async fn run(args: ScalerArgs) -> anyhow::Result<()> {
         work.spawn("slots", async move { role.run(inputs, stop).await });
         let service = SlotsService::new(streams_sender, answers.token());
         let routes = Routes::new(service.into_server());
+        let slots = slots.counted(&runtime.metrics);
         answers.spawn("slots server", slots.serve(routes, answers.token()));
     }
     spawn(&work, "engine", engine.run(inputs, work.token()));

@@ -13,20 +13,26 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::{metrics::CallMetrics, tls::TlsStore};
+use super::{port::PortMetrics, tls::TlsStore};
 
 /// A client that does not finish the TLS handshake in this time is cut off.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Handshakes at a time; those who come beside them are cut off. A handshake costs about a millisecond, and a client that never ends
+/// one holds memory for the time above.
+const HANDSHAKES: usize = 256;
+/// Failed handshakes are told of once in this time: a client that is not trusted comes again every second.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The streams of an old connection end spread over this part of its age, so that KEDA does not open all of them at once.
@@ -75,10 +81,16 @@ pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Arc<TlsStore>>,
     age: Duration,
-    metrics: CallMetrics,
+    metrics: PortMetrics,
     connections: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
+    let door = Door {
+        tls,
+        metrics,
+        places: Arc::new(Semaphore::new(HANDSHAKES)),
+        told: Arc::default(),
+    };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -92,14 +104,13 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        metrics.connected();
+        door.metrics.connected();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "grpc: no TCP_NODELAY");
         }
-        let acceptor = tls.as_ref().map(|store| TlsAcceptor::from(store.current()));
-        let connections = connections.clone();
+        let (door, connections) = (door.clone(), connections.clone());
         tokio::spawn(async move {
-            let Some(io) = shake_hands(stream, peer, acceptor).await else {
+            let Some(io) = door.shake_hands(stream, peer).await else {
                 return;
             };
             let info = ConnectionInfo {
@@ -112,24 +123,63 @@ pub(super) async fn accept(
     }
 }
 
-async fn shake_hands(
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-) -> Option<Io> {
-    let Some(acceptor) = acceptor else {
-        return Some(Io::Plain(stream));
-    };
-    match tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Io::Tls(Box::new(stream))),
-        Ok(Err(error)) => {
-            tracing::warn!(%peer, %error, "grpc: tls handshake failed; check caCert and client certificate of the TriggerAuthentication");
-            None
+/// Where connections come in.
+#[derive(Clone)]
+struct Door {
+    tls: Option<Arc<TlsStore>>,
+    metrics: PortMetrics,
+    places: Arc<Semaphore>,
+    /// When a failure was last told of.
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Door {
+    async fn shake_hands(&self, stream: TcpStream, peer: SocketAddr) -> Option<Io> {
+        let Some(store) = &self.tls else {
+            return Some(Io::Plain(stream));
+        };
+        match self.handshake(store, stream).await {
+            Ok(stream) => Some(Io::Tls(stream)),
+            Err(error) => {
+                self.metrics.refused();
+                self.tell(store.port, peer, &error);
+                None
+            }
         }
-        Err(_) => {
-            tracing::warn!(%peer, limit_seconds = HANDSHAKE_LIMIT.as_secs(), "grpc: tls handshake took too long");
-            None
+    }
+
+    async fn handshake(
+        &self,
+        store: &TlsStore,
+        stream: TcpStream,
+    ) -> Result<Box<TlsStream<TcpStream>>, String> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(format!("{HANDSHAKES} others are under way"));
+        };
+        let accept = TlsAcceptor::from(store.current()).accept(stream);
+        match tokio::time::timeout(HANDSHAKE_LIMIT, accept).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!(
+                "it took longer than {} s",
+                HANDSHAKE_LIMIT.as_secs()
+            )),
         }
+    }
+
+    fn tell(&self, port: &'static str, peer: SocketAddr, error: &str) {
+        let mut told = self.told.lock();
+        if told.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
+            tracing::debug!(port, %peer, error, "tls handshake failed");
+            return;
+        }
+        *told = Some(Instant::now());
+        tracing::warn!(
+            port,
+            %peer,
+            error,
+            "tls handshake failed; the client has to trust the CA of this port, and to show a certificate of the client CA if there is one"
+        );
     }
 }
 
@@ -188,5 +238,61 @@ impl AsyncWrite for Connection {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::TlsFiles;
+
+    #[tokio::test]
+    async fn a_crowd_that_never_ends_its_handshakes_leaves_no_more_than_its_share() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let files = TlsFiles {
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+            client_ca: None,
+        };
+        std::fs::write(&files.certificate, pair.cert.pem()).unwrap();
+        std::fs::write(&files.key, pair.signing_key.serialize_pem()).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = PortMetrics::default();
+        let (sender, _connections) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        let store = Arc::new(TlsStore::load("test", files).unwrap());
+        let age = Duration::from_secs(3600);
+        tokio::spawn(accept(
+            listener,
+            Some(store),
+            age,
+            metrics.clone(),
+            sender,
+            stop,
+        ));
+
+        let beyond = 20;
+        let mut crowd = Vec::new();
+        for _ in 0..HANDSHAKES + beyond {
+            crowd.push(TcpStream::connect(address).await.unwrap());
+        }
+        let until = async |count: usize| {
+            let counted = async {
+                while metrics.refusals() < count as u64 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(8), counted)
+                .await
+                .expect("refusals are counted");
+        };
+        until(beyond).await;
+        assert_eq!(metrics.refusals(), beyond as u64);
+        // Places are free again when the crowd goes.
+        crowd.clear();
+        until(HANDSHAKES + beyond).await;
     }
 }

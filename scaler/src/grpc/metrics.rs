@@ -25,11 +25,6 @@ struct MethodLabels {
     method: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabels {
-    result: &'static str,
-}
-
 /// The metrics of the server; clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct CallMetrics {
@@ -38,15 +33,12 @@ pub(super) struct CallMetrics {
     open_streams: Family<MethodLabels, Gauge>,
     pushes: Counter,
     last_poll: Gauge,
-    connections: Counter,
-    tls_reloads: Family<ResultLabels, Counter>,
 }
 
 impl CallMetrics {
-    /// Metrics that nobody sees: for a port of which nothing is counted here.
-    pub(super) fn unseen() -> Self {
+    pub(super) fn register(metrics: &Metrics) -> Self {
         // 10 µs to 2.6 s: answers come from memory, so the low end is the one that matters.
-        Self {
+        let own = Self {
             calls: Family::default(),
             seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(1e-5, 4.0, 10))
@@ -54,13 +46,7 @@ impl CallMetrics {
             open_streams: Family::default(),
             pushes: Counter::default(),
             last_poll: Gauge::default(),
-            connections: Counter::default(),
-            tls_reloads: Family::default(),
-        }
-    }
-
-    pub(super) fn register(metrics: &Metrics) -> Self {
-        let own = Self::unseen();
+        };
         metrics.register(|registry| {
             let registry = registry.sub_registry_with_prefix("external_scaler");
             registry.register(
@@ -87,16 +73,6 @@ impl CallMetrics {
                 "last_poll_timestamp_seconds",
                 "When KEDA last asked for metrics, in seconds since 1970; 0 when it never did",
                 own.last_poll.clone(),
-            );
-            registry.register(
-                "connections",
-                "Accepted connections",
-                own.connections.clone(),
-            );
-            registry.register(
-                "tls_reloads",
-                "Changed certificate files by result: ok, error",
-                own.tls_reloads.clone(),
             );
         });
         own
@@ -129,17 +105,6 @@ impl CallMetrics {
 
     pub(super) fn pushed(&self) {
         self.pushes.inc();
-    }
-
-    pub(super) fn connected(&self) {
-        self.connections.inc();
-    }
-
-    pub(super) fn reloaded(&self, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
-        self.tls_reloads
-            .get_or_create(&ResultLabels { result })
-            .inc();
     }
 
     /// A call that was refused before a stream was opened.

@@ -8,6 +8,7 @@ mod book;
 mod error;
 mod incoming;
 mod metrics;
+mod port;
 mod push;
 mod server;
 mod service;

@@ -14,7 +14,7 @@ use tonic::{server::NamedService, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    DecisionBook, GrpcError, TlsFiles, incoming, metrics::CallMetrics,
+    DecisionBook, GrpcError, TlsFiles, incoming, metrics::CallMetrics, port::PortMetrics,
     service::ExternalScalerService, tls::TlsStore,
 };
 
@@ -87,7 +87,7 @@ impl GrpcServer {
     pub async fn bind(args: &GrpcArgs) -> Result<Self, GrpcError> {
         let tls = args
             .tls_files()
-            .map(TlsStore::load)
+            .map(|files| TlsStore::load("grpc", files))
             .transpose()?
             .map(Arc::new);
         let address = args.grpc_address;
@@ -122,8 +122,9 @@ impl GrpcServer {
         metrics: &Metrics,
         stop: CancellationToken,
     ) -> Result<(), GrpcError> {
-        let metrics = CallMetrics::register(metrics);
-        let service = ExternalScalerService::new(book, metrics.clone(), stop.clone()).into_server();
+        let calls = CallMetrics::register(metrics);
+        let metrics = PortMetrics::of_external_scaler(metrics);
+        let service = ExternalScalerService::new(book, calls, stop.clone()).into_server();
         let reporter = HealthReporter::new();
         let health = tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter.clone()),

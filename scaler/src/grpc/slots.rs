@@ -4,12 +4,13 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use maniple_runtime::Metrics;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use super::{GrpcError, TlsFiles, incoming, metrics::CallMetrics, tls::TlsStore};
+use super::{GrpcError, TlsFiles, incoming, port::PortMetrics, tls::TlsStore};
 
 /// Streams live as long as their processes; a new replica is found by the front ends themselves.
 const CONNECTION_AGE: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -71,6 +72,7 @@ impl SlotsArgs {
 pub struct SlotsServer {
     listener: TcpListener,
     tls: Option<Arc<TlsStore>>,
+    metrics: PortMetrics,
 }
 
 impl SlotsServer {
@@ -84,13 +86,24 @@ impl SlotsServer {
         };
         let tls = args
             .tls_files()?
-            .map(TlsStore::load)
+            .map(|files| TlsStore::load("slots", files))
             .transpose()?
             .map(Arc::new);
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| GrpcError::BindSlots { address, source })?;
-        Ok(Some(Self { listener, tls }))
+        Ok(Some(Self {
+            listener,
+            tls,
+            metrics: PortMetrics::default(),
+        }))
+    }
+
+    /// Shows what comes in.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Metrics) -> Self {
+        self.metrics = PortMetrics::of_slots(metrics);
+        self
     }
 
     /// The address in use; tells the port when port 0 was asked for.
@@ -103,7 +116,7 @@ impl SlotsServer {
     /// # Errors
     /// When serving fails for good.
     pub async fn serve(self, routes: Routes, stop: CancellationToken) -> Result<(), GrpcError> {
-        let metrics = CallMetrics::unseen();
+        let metrics = self.metrics;
         // Ends the helpers also when serving fails.
         let helpers = stop.child_token();
         let _end = helpers.clone().drop_guard();
@@ -139,7 +152,7 @@ impl std::fmt::Debug for SlotsServer {
         f.debug_struct("SlotsServer")
             .field("listener", &self.listener)
             .field("tls", &self.tls.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

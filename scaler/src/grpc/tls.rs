@@ -15,8 +15,9 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tokio_util::sync::CancellationToken;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{GrpcError, metrics::CallMetrics};
+use super::{GrpcError, port::PortMetrics};
 
 /// How often the files are looked at. Kubernetes itself needs about a minute to bring a changed Secret into a pod.
 const LOOK: Duration = Duration::from_secs(2);
@@ -41,16 +42,19 @@ struct Content {
 
 /// The configuration in use.
 pub(super) struct TlsStore {
+    /// Of which port, for logs.
+    pub(super) port: &'static str,
     files: TlsFiles,
     current: Mutex<(Content, Arc<ServerConfig>)>,
 }
 
 impl TlsStore {
-    /// Reads the files.
-    pub(super) fn load(files: TlsFiles) -> Result<Self, GrpcError> {
+    /// Reads the files of a port.
+    pub(super) fn load(port: &'static str, files: TlsFiles) -> Result<Self, GrpcError> {
         let content = read(&files)?;
         let config = Arc::new(build(&files, &content)?);
         Ok(Self {
+            port,
             files,
             current: Mutex::new((content, config)),
         })
@@ -72,8 +76,19 @@ impl TlsStore {
         Ok(true)
     }
 
+    /// When the certificate in use ends, in seconds since 1970; `None` when that cannot be read.
+    fn certificate_end(&self) -> Option<i64> {
+        let current = self.current.lock();
+        let certificate = CertificateDer::from_pem_slice(&current.0.certificate).ok()?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    }
+
     /// Reloads until `stop`.
-    pub(super) async fn follow(&self, metrics: CallMetrics, stop: CancellationToken) {
+    pub(super) async fn follow(&self, metrics: PortMetrics, stop: CancellationToken) {
+        let port = self.port;
+        let show = || metrics.certificate_ends(self.certificate_end().unwrap_or_default());
+        show();
         let mut told = String::new();
         while stop
             .run_until_cancelled(tokio::time::sleep(LOOK))
@@ -85,14 +100,15 @@ impl TlsStore {
                 Ok(true) => {
                     told.clear();
                     metrics.reloaded(true);
-                    tracing::info!(certificate = %self.files.certificate.display(), "grpc: certificates changed");
+                    show();
+                    tracing::info!(port, certificate = %self.files.certificate.display(), "certificates changed");
                 }
                 Err(error) => {
                     metrics.reloaded(false);
                     // Once per kind of trouble: a rotation writes several files one after the other.
                     let message = error.to_string();
                     if message != told {
-                        tracing::warn!(%error, "grpc: changed certificates cannot be used, the old ones stay");
+                        tracing::warn!(port, %error, "changed certificates cannot be used, the old ones stay");
                         told = message;
                     }
                 }
@@ -174,10 +190,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = files(directory.path());
         write_pair(&files);
-        let store = TlsStore::load(files.clone()).unwrap();
+        let store = TlsStore::load("grpc", files.clone()).unwrap();
         let first = store.current();
         assert!(!store.reload().unwrap());
         assert!(Arc::ptr_eq(&first, &store.current()));
+        // What rcgen makes when nothing is said: until the year 4096.
+        assert!(store.certificate_end() > Some(60_000_000_000));
 
         write_pair(&files);
         assert!(store.reload().unwrap());
@@ -197,7 +215,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = files(directory.path());
         let error = |files: &TlsFiles| {
-            TlsStore::load(files.clone())
+            TlsStore::load("grpc", files.clone())
                 .map(drop)
                 .unwrap_err()
                 .to_string()
