@@ -69,6 +69,8 @@ fn route() -> RouteSpec {
 pub(crate) struct Known {
     pub(crate) address: Option<SocketAddr>,
     pub(crate) ages: Option<StartAges>,
+    /// The app is gone.
+    pub(crate) unrouted: bool,
 }
 
 /// One replica of the scaler, which leads.
@@ -99,6 +101,7 @@ impl Scaler {
         let (known, receiver) = watch::channel(Known {
             address: instance,
             ages: None,
+            unrouted: false,
         });
         let (said, stop) = (Arc::default(), CancellationToken::new());
         let role = Role {
@@ -186,6 +189,9 @@ impl Role {
         let mut named = false;
         loop {
             let known = *self.known.borrow_and_update();
+            if known.unrouted {
+                say.send(Ok(encode_routes(1, &[]))).await.ok()?;
+            }
             if let (false, Some(address)) = (named, known.address) {
                 named = true;
                 let named = message(session, 1, DataRoleSays::Instance(info(address)));

@@ -103,6 +103,7 @@ async fn a_cold_start_is_explained_in_the_response_the_log_and_the_metrics() {
             seen: ms(70),
             addressed: ms(0),
         }),
+        unrouted: false,
     });
     let busy = format!("maniple_front_slots{{group=\"{GROUP}\",state=\"free\"}}");
     until("the instance is known", async || {
@@ -131,4 +132,26 @@ async fn a_cold_start_is_explained_in_the_response_the_log_and_the_metrics() {
     let count =
         format!("maniple_front_cold_start_seconds_count{{group=\"{GROUP}\",phase=\"pod\"}}");
     assert_eq!(front.metric(&count).await, 1);
+}
+
+#[tokio::test]
+async fn an_app_that_is_gone_is_answered_no_more_and_leaves_no_numbers() {
+    let instance = Instance::start().await;
+    let scaler = Scaler::start(([127, 0, 0, 1], 0).into(), Some(instance.address));
+    let front = Front::start(scaler.address, &[]).await;
+    front.until_ready(true).await;
+    assert_eq!(get(front.address, "/x").await.status(), 200);
+    let count = format!("maniple_front_requests_total{{group=\"{GROUP}\",code=\"2xx\"}}");
+    assert_eq!(front.metric(&count).await, 1);
+    scaler.known.send_modify(|known| known.unrouted = true);
+    until("the route is gone", async || {
+        get(front.address, "/x").await.status() == 404
+    })
+    .await;
+    until("its numbers are gone", async || {
+        front.metric(&count).await == 0
+    })
+    .await;
+    let refused = "maniple_front_refused_total{group=\"\",category=\"unknown-host\"}";
+    assert!(front.metric(refused).await > 0);
 }
