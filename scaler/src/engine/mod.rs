@@ -13,6 +13,7 @@ mod role;
 mod starts;
 mod timer;
 mod wakes;
+mod wish;
 
 use crate::book::{Book, Entry};
 use crate::clock::Clock;
@@ -21,13 +22,12 @@ use crate::index::{AppKey, Driver, GroupKey, Seen, Workload, WorkloadKey};
 use crate::mirror::MirrorMessage;
 use crate::native::{Wishes, Written};
 use crate::slots::{DemandEvent, Wanted};
-use count::Aim;
 use forward::Forwarder;
 use group::Group;
 use http::Http;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use maniple_core::decision::{Decision, Now, Reason};
+use maniple_core::decision::Now;
 use maniple_runtime::{LeaderState, Pending};
 use role::Role;
 use std::collections::{HashMap, HashSet};
@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wakes::Wakes;
+use wish::{may_lower, slots_aim, wish};
 
 pub use feed::{Control, Feed, Feeds, Observations, StorageFeeds};
 pub use metrics::EngineMetrics;
@@ -350,47 +351,6 @@ fn forwarder(key: &GroupKey, dirty: &mpsc::Sender<GroupKey>) -> Forwarder {
         group: key.clone(),
         dirty: dirty.clone(),
     }
-}
-
-/// The replica count that this process should write now.
-fn wish(decision: &Decision, workload: Option<&Workload>) -> Option<u32> {
-    let workload = workload.filter(|w| w.driver == Some(Driver::Native) && !w.deleting)?;
-    let desired = decision.desired?;
-    match decision.reason {
-        Reason::Paused | Reason::Unknown => None,
-        // Kept because something is unknown: never a reason to take instances away.
-        Reason::HoldUnknown => (desired > workload.replicas).then_some(desired),
-        _ => (desired != workload.replicas).then_some(desired),
-    }
-}
-
-/// The same for a group whose instances leave by their slots.
-fn slots_aim(
-    decision: &Decision,
-    workload: Option<&Workload>,
-    pending: Option<u32>,
-    cap: u32,
-) -> Option<Aim> {
-    let workload = workload.filter(|w| w.driver == Some(Driver::Native) && !w.deleting)?;
-    let desired = decision.desired?;
-    if matches!(decision.reason, Reason::Paused | Reason::Unknown) {
-        return None;
-    }
-    Some(Aim {
-        desired,
-        cap,
-        present: workload.replicas,
-        pending,
-        may_lower: may_lower(decision.reason),
-    })
-}
-
-/// Whether a decision may take instances away: not one that only keeps what is there.
-fn may_lower(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::Paused | Reason::Unknown | Reason::HoldUnknown
-    )
 }
 
 /// Takes what is there already, so that a group on which much happens is looked at once.

@@ -2,9 +2,8 @@
 
 use super::books::Books;
 use super::cluster::Cluster;
-use super::pods::PodName;
+use super::pods::{FrontEndState, PodName, name_of};
 use super::record::{Member, Record};
-use super::role::front_end_of;
 use crate::index::Seen;
 use k8s_openapi::api::core::v1::Pod;
 use maniple_core::slots::message::{FrontEndId, MemberRecord};
@@ -124,5 +123,12 @@ impl<C: Cluster> Books<C> {
         let effects = self.role.on_dead(member.id, now_ms);
         self.act(effects);
         self.tell_all(now_ms);
+    }
+}
+
+fn front_end_of(seen: &Seen<Pod>) -> Option<(PodName, FrontEndState)> {
+    match seen {
+        Seen::Object(pod) => Some((name_of(pod), FrontEndState::read(pod)?)),
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@
 
 mod books;
 mod cluster;
+mod first_lists;
 mod front_ends;
 mod groups;
 mod instances;

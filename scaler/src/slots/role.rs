@@ -2,9 +2,10 @@
 
 use super::books::Books;
 use super::cluster::Cluster;
+use super::first_lists::FirstLists;
 use super::metrics::SlotsMetrics;
 use super::outside::Outside;
-use super::pods::{FrontEndState, PodName, name_of};
+use super::pods::{PodName, name_of};
 use super::record::{TermOver, take_over};
 use super::routes::{Claim, routes};
 use super::service::{ConnectionId, StreamEvent};
@@ -393,41 +394,5 @@ impl<C: Cluster> SlotsRole<C> {
             }
         }
         Ok(())
-    }
-}
-
-/// What the first lists of a term show.
-#[derive(Default)]
-struct FirstLists {
-    seen_instances: HashMap<PodName, Pod>,
-    seen_front_ends: Vec<Seen<Pod>>,
-    instances: bool,
-    front_ends: bool,
-}
-
-impl FirstLists {
-    fn instance(&mut self, seen: Seen<Pod>) {
-        match seen {
-            Seen::Object(pod) => drop(self.seen_instances.insert(name_of(&pod), *pod)),
-            Seen::Gone { namespace, name } => {
-                let name = PodName { namespace, name };
-                self.seen_instances.remove(&name);
-            }
-            Seen::Listed => self.instances = true,
-            Seen::Unreadable { .. } => {}
-        }
-    }
-
-    fn front_end(&mut self, seen: Seen<Pod>) {
-        self.front_ends |= matches!(seen, Seen::Listed);
-        self.seen_front_ends.push(seen);
-    }
-}
-
-/// Used by the books, and here so that a pod is read at one place.
-pub(super) fn front_end_of(seen: &Seen<Pod>) -> Option<(PodName, FrontEndState)> {
-    match seen {
-        Seen::Object(pod) => Some((name_of(pod), FrontEndState::read(pod)?)),
-        _ => None,
     }
 }
