@@ -68,8 +68,7 @@ pub async fn get(to: SocketAddr, host: &str, path: &str) -> Result<Answer> {
     let header = |wanted: &str| {
         head.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case(wanted)
-                .then(|| value.to_owned())
+            name.eq_ignore_ascii_case(wanted).then(|| value.to_owned())
         })
     };
     Ok(Answer {
