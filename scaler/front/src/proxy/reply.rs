@@ -13,6 +13,7 @@ use crate::{
     metrics::GroupMetrics,
     observe::{End, Record},
     pool::NoSlot,
+    tunnel,
 };
 
 impl Proxy {
@@ -81,22 +82,25 @@ impl Proxy {
         let (client, status) = client.agree(&mut parts.headers, protocol);
         parts.status = status;
         parts.extensions.clear();
+        let open = self.metrics.connection("upgraded");
         self.tunnels.spawn(async move {
+            let _open = open;
             let ends = tokio::try_join!(client, instance);
             let Ok((client, instance)) = ends else {
                 held.slot.broken();
                 return;
             };
-            let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
-            match tokio::io::copy_bidirectional(&mut client, &mut instance).await {
-                Ok((_, answered)) => {
-                    if let Some(record) = &mut record {
-                        record.bytes = answered;
-                        record.end = End::Complete;
-                    }
-                    held.slot.complete();
+            let ended = tunnel::join(TokioIo::new(client), TokioIo::new(instance)).await;
+            if let Some(record) = &mut record {
+                record.bytes = ended.answered;
+                if ended.whole {
+                    record.end = End::Complete;
                 }
-                Err(_) => held.slot.broken(),
+            }
+            if ended.by_instance {
+                held.slot.complete();
+            } else {
+                held.slot.broken();
             }
         });
         Response::from_parts(parts, ResponseBody::Own(None))
