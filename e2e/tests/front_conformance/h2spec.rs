@@ -16,7 +16,7 @@ use crate::recorder::Recorder;
 /// Cases of the pinned version, strict ones included.
 const CASES: usize = 146;
 
-/// Cases that fail on a port without encryption, each with its reason.
+/// Cases that fail on a port that serves HTTP/1.1 too, each with its reason.
 const EXCEPTIONS: [(&str, &str); 1] = [(
     "http2/3.5 Sends invalid connection preface",
     "the port serves HTTP/1.1 too: what is no HTTP/2 preface is answered with 400 in HTTP/1.1 before the connection is closed, and \
@@ -87,13 +87,14 @@ fn run(address: SocketAddr, arguments: &[&str]) -> Result<(usize, Vec<(String, S
     Ok((number, failed))
 }
 
-#[test]
-fn h2spec_passes() -> Result<()> {
-    let recorder = Recorder::start()?;
-    let app = App::at("web", recorder.address, 64);
-    let mut front = FrontAlone::start(&programs()?, &[app], &[])?;
-    let (number, failed) = run(front.address(), &[])?;
-    println!("h2spec: {number} cases, {} failed", failed.len());
+fn check(
+    front: &mut FrontAlone,
+    recorder: &Recorder,
+    address: SocketAddr,
+    tls: bool,
+) -> Result<()> {
+    let (number, failed) = run(address, if tls { &["--tls", "--insecure"] } else { &[] })?;
+    println!("h2spec, TLS {tls}: {number} cases, {} failed", failed.len());
     for (case, why) in &failed {
         println!("{case}: {why}");
     }
@@ -108,4 +109,36 @@ fn h2spec_passes() -> Result<()> {
     let seen = recorder.take();
     assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);
     Ok(())
+}
+
+#[test]
+fn h2spec_passes() -> Result<()> {
+    let recorder = Recorder::start()?;
+    let app = App::at("web", recorder.address, 64);
+    let mut front = FrontAlone::start(&programs()?, &[app], &[])?;
+    let address = front.address();
+    check(&mut front, &recorder, address, false)
+}
+
+#[test]
+fn h2spec_passes_with_tls() -> Result<()> {
+    let recorder = Recorder::start()?;
+    let folder = tempfile::tempdir()?;
+    let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    fs::write(folder.path().join("tls.crt"), own.cert.pem())?;
+    fs::write(
+        folder.path().join("tls.key"),
+        own.signing_key.serialize_pem(),
+    )?;
+    let folder = folder.path().display().to_string();
+    let arguments = [
+        "--tls-folder",
+        &folder,
+        "--tls-listen-address",
+        "127.0.0.1:0",
+    ];
+    let app = App::at("web", recorder.address, 64);
+    let mut front = FrontAlone::start(&programs()?, &[app], &arguments)?;
+    let address = front.tls_address()?;
+    check(&mut front, &recorder, address, true)
 }

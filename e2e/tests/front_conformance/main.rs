@@ -8,6 +8,7 @@ mod grpc;
 mod h2spec;
 mod http1;
 mod http2;
+mod limits;
 mod recorder;
 mod websocket;
 
