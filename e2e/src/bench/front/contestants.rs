@@ -18,8 +18,8 @@ use super::{
 
 /// Requests at a time of each ordinary instance: 128 slots for 64 requests at a time, so that nobody waits.
 const CONCURRENCY: u16 = 16;
-/// The same of the instance that holds WebSockets.
-const SOCKETS: u16 = 20_000;
+/// The same of the instance that holds WebSockets and takes uploads.
+const OTHERS: u16 = 20_000;
 
 /// Cores of the two sides.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Contestant {
     pub(super) name: String,
     pub(super) http1: SocketAddr,
     pub(super) http2: Option<SocketAddr>,
+    /// Where uploads go.
+    upload: SocketAddr,
     /// None: there is no proxy.
     pub(super) process: Option<Process>,
 }
@@ -45,7 +47,7 @@ pub(super) struct Contestant {
 pub(super) struct Field {
     pub(super) contestants: Vec<Contestant>,
     _instances: Process,
-    _sockets: Process,
+    _others: Process,
 }
 
 impl Field {
@@ -53,43 +55,49 @@ impl Field {
     pub(super) async fn start(folder: &Path, cores: Cores, fronts: &[PathBuf]) -> Result<Self> {
         let own = std::env::current_exe()?;
         let (instances, addresses) = nginx::instances(folder, cores.load)?;
-        let (sockets, sockets_at) = part(&own, folder, cores.load, "sockets", &[])?;
+        let (others, others_at) = part(&own, folder, cores.load, "sockets", &[])?;
         let mut contestants = vec![Contestant {
             name: "direct".to_owned(),
             http1: addresses[0],
             http2: None,
+            upload: others_at,
             process: None,
         }];
 
-        let (process, http1, http2) = nginx::proxy(folder, cores.proxy, &addresses, sockets_at)?;
+        let (process, http1, http2) = nginx::proxy(folder, cores.proxy, &addresses, others_at)?;
         contestants.push(Contestant {
             name: "nginx".to_owned(),
             http1,
             http2: Some(http2),
+            upload: http1,
             process: Some(process),
         });
 
-        let targets: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let targets: Vec<String> = std::iter::once(&others_at)
+            .chain(&addresses)
+            .map(ToString::to_string)
+            .collect();
         let (process, address) = part(&own, folder, cores.proxy, "naive", &targets)?;
         contestants.push(Contestant {
             name: "naive".to_owned(),
             http1: address,
             http2: Some(address),
+            upload: address,
             process: Some(process),
         });
 
         let groups = [
             Group {
                 name: "bench/app/http",
-                prefix: "/",
+                prefixes: &["/"],
                 concurrency: CONCURRENCY,
                 instances: addresses,
             },
             Group {
-                name: "bench/sockets/http",
-                prefix: "/socket",
-                concurrency: SOCKETS,
-                instances: vec![sockets_at],
+                name: "bench/others/http",
+                prefixes: &["/socket", "/upload"],
+                concurrency: OTHERS,
+                instances: vec![others_at],
             },
         ];
         for (number, program) in fronts.iter().enumerate() {
@@ -103,7 +111,7 @@ impl Field {
         Ok(Self {
             contestants,
             _instances: instances,
-            _sockets: sockets,
+            _others: others,
         })
     }
 }
@@ -163,6 +171,7 @@ fn front(
         name: name.to_owned(),
         http1: address,
         http2: Some(address),
+        upload: address,
         process: Some(process),
     })
 }
@@ -172,7 +181,8 @@ impl Contestant {
     pub(super) fn address(&self, load: Load) -> Option<SocketAddr> {
         match load {
             Load::Http2(_) => self.http2,
-            Load::Get(_) | Load::Upload => Some(self.http1),
+            Load::Get(_) => Some(self.http1),
+            Load::Upload => Some(self.upload),
         }
     }
 

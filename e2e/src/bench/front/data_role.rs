@@ -27,11 +27,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 const EPOCH: Epoch = Epoch(1);
 
-/// A group with its instances, reached by a path prefix on every host that is named.
+/// A group with its instances, reached by path prefixes.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) name: &'static str,
-    pub(super) prefix: &'static str,
+    pub(super) prefixes: &'static [&'static str],
     /// Requests at a time of each instance.
     pub(super) concurrency: u16,
     pub(super) instances: Vec<SocketAddr>,
@@ -71,12 +71,17 @@ pub(super) async fn start(host: &str, groups: &[Group]) -> Result<SocketAddr> {
             });
         }
     }
-    let routes = groups.iter().map(|group| route(host, group)).collect();
+    let routes = groups.iter().flat_map(|group| {
+        let prefixes = group.prefixes.iter();
+        prefixes.map(|prefix| route(host, prefix, group))
+    });
     let (role, _) = DataRole::takeover(EPOCH, [], specs, Settings::default(), 0);
     let state = State {
         role,
         streams: HashMap::new(),
-        routes: proto::Routes { routes },
+        routes: proto::Routes {
+            routes: routes.collect(),
+        },
         started: Instant::now(),
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -90,10 +95,10 @@ pub(super) async fn start(host: &str, groups: &[Group]) -> Result<SocketAddr> {
     Ok(address)
 }
 
-fn route(host: &str, group: &Group) -> proto::Route {
+fn route(host: &str, prefix: &str, group: &Group) -> proto::Route {
     proto::Route {
         host: host.to_owned(),
-        path_prefix: group.prefix.to_owned(),
+        path_prefix: prefix.to_owned(),
         group: group.name.to_owned(),
         request_timeout_ms: 230_000,
         waiting_room: Some(proto::WaitingRoom {

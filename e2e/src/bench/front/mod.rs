@@ -69,10 +69,12 @@ pub enum Part {
     Naive {
         /// Where it listens.
         listen: SocketAddr,
-        /// Where it proxies to.
+        /// Where it proxies uploads to.
+        upload: SocketAddr,
+        /// Where it proxies the rest to.
         instances: Vec<SocketAddr>,
     },
-    /// An instance that keeps WebSockets open.
+    /// An instance that keeps WebSockets open and takes uploads.
     Sockets {
         /// Where it listens.
         listen: SocketAddr,
@@ -98,7 +100,11 @@ const RATE: u32 = 1000;
 pub fn run_part(part: Part) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         match part {
-            Part::Naive { listen, instances } => naive::run(listen, instances).await,
+            Part::Naive {
+                listen,
+                upload,
+                instances,
+            } => naive::run(listen, upload, instances).await,
             Part::Sockets { listen } => sockets::serve(listen).await,
         }
     })

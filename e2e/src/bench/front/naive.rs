@@ -15,8 +15,12 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// Proxies everything to `upstreams` in turn, forever.
-pub(super) async fn run(listen: SocketAddr, upstreams: Vec<SocketAddr>) -> Result<()> {
+/// Proxies uploads to one instance and the rest to `upstreams` in turn, forever.
+pub(super) async fn run(
+    listen: SocketAddr,
+    upload: SocketAddr,
+    upstreams: Vec<SocketAddr>,
+) -> Result<()> {
     let client: Client<_, Incoming> = Client::builder(TokioExecutor::new()).build_http();
     let state: &'static _ = Box::leak(Box::new((client, upstreams, AtomicUsize::new(0))));
     let listener = TcpListener::bind(listen).await?;
@@ -25,8 +29,11 @@ pub(super) async fn run(listen: SocketAddr, upstreams: Vec<SocketAddr>) -> Resul
         stream.set_nodelay(true)?;
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (client, upstreams, turn) = state;
-            let next = upstreams[turn.fetch_add(1, Ordering::Relaxed) % upstreams.len()];
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+            let next = match path {
+                "/upload" => upload,
+                _ => upstreams[turn.fetch_add(1, Ordering::Relaxed) % upstreams.len()],
+            };
             let target: Result<Uri, _> = format!("http://{next}{path}").parse();
             *request.uri_mut() = target.expect("a path that was parsed before");
             *request.version_mut() = http::Version::HTTP_11;

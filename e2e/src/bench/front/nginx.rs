@@ -73,7 +73,6 @@ pub(super) fn instances(folder: &Path, core: usize) -> Result<(Process, Vec<Sock
         config,
         "    root {};
     location = / {{ return 200 \"ok\"; }}
-    location = /upload {{ return 200 \"ok\"; }}
   }}
 }}
 ",
@@ -88,7 +87,7 @@ pub(super) fn proxy(
     folder: &Path,
     core: usize,
     instances: &[SocketAddr],
-    sockets: SocketAddr,
+    others: SocketAddr,
 ) -> Result<(Process, SocketAddr, SocketAddr)> {
     let http1 = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let http2 = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -100,6 +99,11 @@ pub(super) fn proxy(
     write!(
         config,
         "    keepalive 256;
+    keepalive_requests 1000000000;
+  }}
+  upstream others {{
+    server {others};
+    keepalive 256;
     keepalive_requests 1000000000;
   }}
   server {{
@@ -114,8 +118,13 @@ pub(super) fn proxy(
       proxy_set_header Connection \"\";
       proxy_set_header Host $http_host;
     }}
+    location /upload {{
+      proxy_pass http://others;
+      proxy_set_header Connection \"\";
+      proxy_set_header Host $http_host;
+    }}
     location /socket {{
-      proxy_pass http://{sockets};
+      proxy_pass http://others;
       proxy_set_header Connection upgrade;
       proxy_set_header Upgrade $http_upgrade;
       proxy_read_timeout 1h;

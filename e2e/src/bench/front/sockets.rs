@@ -1,4 +1,4 @@
-//! Thousands of open WebSockets: what each costs in the memory of the proxy.
+//! Thousands of open WebSockets: what each costs in the memory of the proxy. The instance that holds them also takes uploads.
 
 use std::{
     io::{Read, Write},
@@ -21,34 +21,56 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// A masked text frame with the payload "ping!".
 const FRAME: &[u8] = b"\x81\x85\0\0\0\0ping!";
 
-/// An instance that keeps WebSockets open and sends back the bytes that come, forever.
+/// An instance that keeps WebSockets open and sends back the bytes that come, and that reads uploads to their end, forever.
 pub(super) async fn serve(listen: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(listen).await?;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(async move { hold(stream).await.ok() });
+        tokio::spawn(async move { answer(stream).await.ok() });
     }
 }
 
-async fn hold(mut stream: AsyncStream) -> Result<()> {
-    let mut bytes = vec![0; 4096];
-    let mut filled = 0;
-    while !bytes[..filled].ends_with(b"\r\n\r\n") {
-        let count = stream.read(&mut bytes[filled..]).await?;
-        ensure!(count > 0, "closed");
-        filled += count;
-    }
-    let head = String::from_utf8_lossy(&bytes[..filled]).to_ascii_lowercase();
-    if !head.contains("upgrade: websocket") {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+async fn answer(mut stream: AsyncStream) -> Result<()> {
+    while let Some((head, body)) = head(&mut stream).await? {
+        if head.contains("upgrade: websocket") {
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await?;
+            return echo(stream).await;
+        }
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .map_or(Ok(0), |value| value.trim().parse::<u64>())?;
+        let rest = length.checked_sub(body).context("two requests at a time")?;
+        tokio::io::copy(&mut (&mut stream).take(rest), &mut tokio::io::sink()).await?;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         stream.write_all(answer).await?;
-        return Ok(());
     }
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
-    );
-    stream.write_all(answer.as_bytes()).await?;
+    Ok(())
+}
+
+/// The next head in lower case, and how many bytes of its body came with it.
+async fn head(stream: &mut AsyncStream) -> Result<Option<(String, u64)>> {
+    let mut bytes = vec![0; 16 * 1024];
+    let mut filled = 0;
+    loop {
+        let count = stream.read(&mut bytes[filled..]).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        filled += count;
+        let end = bytes[..filled].windows(4).position(|w| w == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            return Ok(Some((head, (filled - end - 4) as u64)));
+        }
+    }
+}
+
+async fn echo(mut stream: AsyncStream) -> Result<()> {
     // Small, so that the instances' memory stays out of the way.
     let mut bytes = [0; 64];
     loop {
