@@ -81,8 +81,9 @@ suites: ## All suites against the running cluster
 		echo "== suite $$suite"; \
 		cargo test --quiet -p e2e --features cluster --test $$suite -- --nocapture; \
 	done
-	@echo "== leader election on the API server"
+	@echo "== leader election and certificates on the API server"
 	KUBECONFIG=$$($(E2E) cluster kubeconfig) cargo test --quiet -p maniple-runtime --test lease_on_cluster -- --ignored
+	KUBECONFIG=$$($(E2E) cluster kubeconfig) cargo test --quiet -p maniple-operator --test certificates_on_cluster -- --ignored
 	@echo "== KEDA's own client against the scaler"
 	cargo test --quiet -p maniple-scaler --test keda_client -- --ignored --nocapture
 
