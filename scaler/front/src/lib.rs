@@ -26,4 +26,5 @@ pub mod routes;
 pub mod server;
 mod timer;
 pub mod tls;
+mod tunnel;
 pub mod upstream;
