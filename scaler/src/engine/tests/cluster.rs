@@ -36,9 +36,14 @@ struct State {
     record: Record,
     version: u64,
     replicas: u32,
+    /// Pods above the count while a new version comes.
+    surge: u32,
     made: u32,
+    marks: u32,
     pods: BTreeMap<String, PlayedPod>,
     writes: Vec<(Instant, u32)>,
+    /// When writes were asked for.
+    asked: Vec<Instant>,
     /// Instances that the ReplicaSet took, and whether they had been emptied for it.
     taken: Vec<(InstanceUid, bool)>,
 }
@@ -90,6 +95,11 @@ impl Simulated {
         self.state.lock().writes.clone()
     }
 
+    /// When the last write was asked for.
+    pub(super) fn last_asked(&self) -> Option<Instant> {
+        self.state.lock().asked.last().copied()
+    }
+
     pub(super) fn taken(&self) -> Vec<(InstanceUid, bool)> {
         self.state.lock().taken.clone()
     }
@@ -97,6 +107,39 @@ impl Simulated {
     pub(super) fn live(&self) -> usize {
         let state = self.state.lock();
         state.pods.values().filter(|pod| !pod.terminating).count()
+    }
+
+    /// Instances that were told to get nothing new.
+    pub(super) fn marks(&self) -> u32 {
+        self.state.lock().marks
+    }
+
+    /// Replaces every pod by a new one, one above the count at a time.
+    pub(super) async fn roll(&self) {
+        let old: Vec<String> = {
+            let mut state = self.state.lock();
+            state.surge = 1;
+            state.pods.keys().cloned().collect()
+        };
+        for name in old {
+            self.reconcile.notify_one();
+            let ready = |state: &State| {
+                let ready = state.pods.values().filter(|p| p.ready && !p.terminating);
+                ready.count() as u32 > state.replicas
+            };
+            while !ready(&self.state.lock()) {
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(self.chance(0..3_000)).await;
+            if let Some(pod) = self.state.lock().pods.get_mut(&name) {
+                pod.terminating = true;
+            }
+            self.changed(&name);
+            sleep(self.chance(50..2_000)).await;
+            self.state.lock().pods.remove(&name);
+            self.changed(&name);
+        }
+        self.state.lock().surge = 0;
     }
 
     fn chance(&self, milliseconds: Range<u64>) -> Duration {
@@ -142,13 +185,16 @@ impl Simulated {
                 let mut active: Vec<_> =
                     state.pods.iter().filter(|(_, p)| !p.terminating).collect();
                 active.sort_by_key(|(_, p)| (p.ready, !p.lowered, Reverse(p.number)));
-                let over = active.len().saturating_sub(state.replicas as usize);
+                let over = active
+                    .len()
+                    .saturating_sub((state.replicas + state.surge) as usize);
                 let surplus: Vec<_> = active
                     .iter()
                     .take(over)
                     .map(|(n, _)| (*n).clone())
                     .collect();
-                (state.replicas.saturating_sub(active.len() as u32), surplus)
+                let wanted = state.replicas + state.surge;
+                (wanted.saturating_sub(active.len() as u32), surplus)
             };
             for _ in 0..missing {
                 self.make();
@@ -254,6 +300,7 @@ impl Simulated {
 
 impl ScaleWriter for Simulated {
     async fn write(&self, _: &WorkloadKey, replicas: u32) -> Result<WrittenScale, WriteError> {
+        self.state.lock().asked.push(Instant::now());
         sleep(self.chance(2..40)).await;
         let version = {
             let mut state = self.state.lock();
@@ -321,6 +368,7 @@ impl Cluster for Simulated {
     }
 
     async fn mark_drain(&self, pod: &PodName, _: Epoch) -> Result<(), PodError> {
+        self.state.lock().marks += 1;
         self.annotate(pod, |pod| pod.marked = true).await
     }
 

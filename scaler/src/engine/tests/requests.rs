@@ -18,6 +18,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use tokio::time::{interval, sleep};
 
+/// How often the front end looks at its requests.
+const TURN: Duration = Duration::from_millis(10);
+
 /// A front end in which as many requests run or wait as it is told.
 struct Front {
     say: mpsc::UnboundedSender<StreamEvent>,
@@ -35,7 +38,7 @@ struct Front {
 
 impl Front {
     async fn run(mut self) {
-        let mut turn = interval(Duration::from_millis(10));
+        let mut turn = interval(TURN);
         loop {
             tokio::select! {
                 message = self.hear.recv() => match message {
@@ -342,5 +345,41 @@ async fn whatever_the_requests_do_the_count_follows_and_nobody_is_cut_off() {
         assert_eq!(together.cluster.replicas(), last, "seed {seed}");
         assert_eq!(together.cluster.live() as u32, last, "seed {seed}");
         together.assert_only_empty_ones_were_taken();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_on_the_way_from_the_first_request_to_the_write_waits_for_a_clock() {
+    for seed in 0..6 {
+        let together = Together::start(seed).await;
+        together.rest().await;
+        assert_eq!(together.cluster.replicas(), 0, "seed {seed}");
+        // Time stands still while anything runs, so that only what waits for it takes any.
+        let came = tokio::time::Instant::now();
+        together.requests.send_replace(1);
+        together.until_served(1).await;
+        let took = together.cluster.last_asked().map(|asked| asked - came);
+        assert!(
+            took.is_some_and(|took| took <= TURN),
+            "seed {seed}: {took:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_comes_without_anything_being_taken_away() {
+    for seed in 0..4 {
+        let together = Together::start(seed).await;
+        together.requests.send_replace(5);
+        together.until_served(5).await;
+        together.rest().await;
+        let before = together.cluster.writes();
+        together.cluster.roll().await;
+        together.until_served(5).await;
+        assert_eq!(together.cluster.marks(), 0, "seed {seed}");
+        assert_eq!(together.cluster.writes(), before, "seed {seed}");
+        together.requests.send_replace(0);
+        together.rest().await;
+        assert_eq!(together.cluster.replicas(), 0, "seed {seed}");
     }
 }
