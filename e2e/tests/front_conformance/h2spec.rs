@@ -16,10 +16,10 @@ use crate::recorder::Recorder;
 /// Cases of the pinned version, strict ones included.
 const CASES: usize = 146;
 
-/// Cases that fail on a port that serves HTTP/1.1 too, each with its reason.
+/// Cases that fail, each with its reason.
 const EXCEPTIONS: [(&str, &str); 1] = [(
     "http2/3.5 Sends invalid connection preface",
-    "the port serves HTTP/1.1 too: what is no HTTP/2 preface is answered with 400 in HTTP/1.1 before the connection is closed, and \
+    "the ports serve HTTP/1.1 too and see by the first bytes which one comes: what is no HTTP/2 preface is answered with 400 in HTTP/1.1 before the connection is closed, and \
      h2spec expects nothing but the close",
 )];
 
