@@ -181,7 +181,7 @@ impl Contestant {
     pub(super) fn address(&self, load: Load) -> Option<SocketAddr> {
         match load {
             Load::Http2(_) => self.http2,
-            Load::Get(_) => Some(self.http1),
+            Load::Get(_) | Load::Browser(_) => Some(self.http1),
             Load::Upload => Some(self.upload),
         }
     }

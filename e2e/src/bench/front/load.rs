@@ -17,11 +17,29 @@ const CONNECTIONS: u32 = 64;
 /// Connections and requests at a time on each for HTTP/2 load: 64 requests at a time as well.
 const STREAMS: (u32, u32) = (8, 8);
 
+/// Headers of a browser.
+const BROWSER: [&str; 12] = [
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language: en-US,en;q=0.5",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Referer: https://app.example/list?page=3",
+    "Connection: keep-alive",
+    "Cookie: session=3f1c9a5e7b2d4860; theme=dark",
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Site: same-origin",
+    "Priority: u=0, i",
+    "Cache-Control: no-cache",
+];
+
 /// One way of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
     /// GET of a path over HTTP/1.1.
     Get(&'static str),
+    /// The same with the headers that a browser sends.
+    Browser(&'static str),
     /// GET of a path over HTTP/2 without TLS.
     Http2(&'static str),
     /// POST of 1 MiB over HTTP/1.1.
@@ -46,9 +64,12 @@ pub(super) fn run(
     let started = Instant::now();
     let mut command;
     match load {
-        Load::Get(path) => {
+        Load::Get(path) | Load::Browser(path) => {
             command = Command::new("wrk");
             command.args(["-t1", &format!("-c{CONNECTIONS}"), "-d", &seconds]);
+            if let Load::Browser(_) = load {
+                command.args(BROWSER.iter().flat_map(|header| ["-H", header]));
+            }
             command.arg(format!("http://{address}/{path}"));
         }
         Load::Upload => {

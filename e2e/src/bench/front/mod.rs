@@ -48,7 +48,7 @@ pub struct FrontBenchArgs {
     /// WebSockets that are opened.
     #[arg(long, default_value_t = 5000)]
     sockets: u32,
-    /// Only these cases: small, kib, mib, http2, upload, rate, sockets, memory.
+    /// Only these cases: small, browser, kib, mib, http2, upload, rate, sockets, memory.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Measures nothing: starts everything, tells processes and addresses, and waits until the input ends. For profilers.
@@ -82,8 +82,13 @@ pub enum Part {
 }
 
 /// The throughput cases by name.
-const CASES: [(&str, &str, Load); 5] = [
+const CASES: [(&str, &str, Load); 6] = [
     ("small", "2 bytes, HTTP/1.1", Load::Get("small")),
+    (
+        "browser",
+        "2 bytes, HTTP/1.1, 12 headers",
+        Load::Browser("small"),
+    ),
     ("kib", "1 KiB, HTTP/1.1", Load::Get("kib")),
     ("mib", "1 MiB, HTTP/1.1", Load::Get("mib")),
     ("http2", "2 bytes, HTTP/2 in", Load::Http2("small")),
