@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
 
 /// What it does with what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,16 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) async fn start(mood: Mood) -> Self {
+        Self::serve(mood, Server::builder()).await
+    }
+
+    /// With a certificate for `localhost`.
+    pub(crate) async fn encrypted(certificate: &str, key: &str) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::serve(Mood::Takes, Server::builder().tls_config(tls).unwrap()).await
+    }
+
+    async fn serve(mood: Mood, mut server: Server) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (spans, stop) = (Arc::default(), CancellationToken::new());
@@ -47,7 +60,7 @@ impl Collector {
             mood,
             spans: Arc::clone(&spans),
         };
-        let serving = Server::builder()
+        let serving = server
             .add_service(TraceServiceServer::new(service))
             .serve_with_incoming_shutdown(
                 TcpListenerStream::new(listener),

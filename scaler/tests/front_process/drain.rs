@@ -39,7 +39,9 @@ async fn what_runs_ends_in_its_own_way_and_every_slot_goes_back() {
     );
     until("all run", async || front.metric(&busy).await == 3).await;
 
-    let open = front.metric("maniple_front_connections{scheme=\"upgraded\"}").await;
+    let open = front
+        .metric("maniple_front_connections{scheme=\"upgraded\"}")
+        .await;
     assert_eq!(open, 1);
 
     front.terminate();

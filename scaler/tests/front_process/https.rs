@@ -57,3 +57,28 @@ async fn requests_come_in_plain_and_encrypted() {
     assert_eq!(open, 1);
     assert_eq!(crate::get(front.address, "/x").await.status(), 200);
 }
+
+#[tokio::test]
+async fn arguments_that_cannot_work_are_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = format!("--tls-folder={}", folder.path().display());
+    for (arguments, named) in [
+        (vec![empty.as_str()], "tls.crt"),
+        (vec!["--otlp-endpoint=no url"], "--otlp-endpoint"),
+        (
+            vec![
+                "--otlp-endpoint=https://c:4317",
+                "--otlp-ca=/nowhere/ca.crt",
+            ],
+            "/nowhere/ca.crt",
+        ),
+        (vec!["--listen-address=192.0.2.1:80"], "--listen-address"),
+        (
+            vec!["--access-log-per-mille=1001"],
+            "--access-log-per-mille",
+        ),
+    ] {
+        let said = Front::refused(&arguments).await;
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+}

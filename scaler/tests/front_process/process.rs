@@ -24,8 +24,9 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn start(scaler: SocketAddr, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_front"))
+    fn command(scaler: SocketAddr, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_front"));
+        command
             .args(["--slots-insecure", "--log-format=json"])
             .args([
                 "--listen-address=127.0.0.1:0",
@@ -35,9 +36,20 @@ impl Front {
             .arg(format!("--slots-server={scaler}"))
             .args(arguments)
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        command
+    }
+
+    /// What it says of arguments with which it does not start.
+    pub(crate) async fn refused(arguments: &[&str]) -> String {
+        let mut command = Self::command(([127, 0, 0, 1], 1).into(), arguments);
+        let output = soon("its end", command.output()).await.unwrap();
+        assert!(!output.status.success(), "it ended well");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) async fn start(scaler: SocketAddr, arguments: &[&str]) -> Self {
+        let mut child = Self::command(scaler, arguments).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (kept, mut lines) = (
             log.clone(),

@@ -1,5 +1,7 @@
 //! Requests as spans at a collector.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -15,11 +17,17 @@ use crate::{
 };
 
 async fn started(collector: &str, share: u32) -> (Scaler, Instance, Front) {
+    started_with(collector, share, None).await
+}
+
+async fn started_with(collector: &str, share: u32, ca: Option<&Path>) -> (Scaler, Instance, Front) {
     let instance = Instance::start().await;
     let scaler = Scaler::start(([127, 0, 0, 1], 0).into(), Some(instance.address));
     let endpoint = format!("--otlp-endpoint={collector}");
     let share = format!("--trace-per-mille={share}");
-    let arguments = [&endpoint, &share, "--stop-delay-seconds=0"];
+    let ca = ca.map(|path| format!("--otlp-ca={}", path.display()));
+    let mut arguments = vec![endpoint.as_str(), &share, "--stop-delay-seconds=0"];
+    arguments.extend(ca.as_deref());
     let front = Front::start(scaler.address, &arguments).await;
     front.until_ready(true).await;
     (scaler, instance, front)
@@ -145,4 +153,19 @@ async fn a_collector_that_is_away_is_told_of_once() {
         .await;
     }
     assert_eq!(front.count("spans cannot be sent"), 1);
+}
+
+#[tokio::test]
+async fn a_collector_may_be_encrypted() {
+    maniple_runtime::install_tls_provider();
+    let folder = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, &certificate).unwrap();
+    let collector = Collector::encrypted(&certificate, &key).await;
+    let endpoint = format!("https://localhost:{}", collector.address.port());
+    let (_scaler, _instance, front) = started_with(&endpoint, 1000, Some(&ca)).await;
+    assert_eq!(get(front.address, "/x").await.status(), 200);
+    until("a span", async || !collector.spans.lock().is_empty()).await;
 }
