@@ -58,6 +58,13 @@ impl Released {
         (self.still_there > 0).then(|| self.since + RELEASED)
     }
 
+    /// Pods that may exist by the count, with those that are still there although they were taken out of it.
+    pub(super) fn most(&self, present: u32, pending: Option<u32>) -> u32 {
+        present
+            .max(pending.unwrap_or(0))
+            .saturating_add(self.still_there)
+    }
+
     /// The count to be written; none when there is nothing to write.
     ///
     /// It is only lowered for instances that are empty and go first, and for such that were never made.
@@ -80,6 +87,12 @@ impl Released {
         // A ReplicaSet takes unready pods before all others.
         if !aim.may_lower || !pods.rest_ready {
             return pending;
+        }
+        // While a new version comes there are more pods than the count says; when all are to go, that does not matter.
+        let all = aim.desired == 0 && pods.live > 0 && pods.live == pods.removable;
+        if all && base > 0 {
+            self.still_there = pods.removable;
+            return Some(0);
         }
         if removable > 0 && live == base {
             self.still_there += removable;
@@ -137,6 +150,8 @@ mod tests {
             ((1, 0, 1), (0, 1, 10), Some(0)),
             // More pods than the count while a new version comes: they are not those that go.
             ((12, 0, 3), (7, 10, 20), None),
+            ((5, 0, 5), (0, 4, 20), Some(0)),
+            ((5, 1, 4), (0, 4, 20), None),
         ];
         for ((live, draining, removable), (desired, present, cap), expected) in cases {
             let aim = Aim {

@@ -2,7 +2,7 @@
 
 use super::{Engine, SlotsLink};
 use crate::index::{GroupKey, GroupPlan};
-use crate::slots::{DemandEvent, GroupView, PodCounts, RoleView, Wanted};
+use crate::slots::{Aim, DemandEvent, GroupView, PodCounts, RoleView, Wanted};
 use jiff::Timestamp;
 use maniple_core::decision::SourceReading;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ pub(super) struct Http {
     link: Option<SlotsLink>,
     role: RoleView,
     groups: HashMap<GroupKey, GroupView>,
-    wanted: HashMap<GroupKey, u32>,
+    wanted: HashMap<GroupKey, Aim>,
     pending_since: Option<Timestamp>,
 }
 
@@ -65,17 +65,17 @@ impl Http {
     }
 
     /// Tells the data role how many instances are to serve.
-    pub(super) fn want(&mut self, key: &GroupKey, desired: Option<u32>) {
-        if self.wanted.get(key).copied() == desired {
+    pub(super) fn want(&mut self, key: &GroupKey, aim: Option<Aim>) {
+        if self.wanted.get(key).copied() == aim {
             return;
         }
-        match desired {
-            Some(desired) => self.wanted.insert(key.clone(), desired),
+        match aim {
+            Some(aim) => self.wanted.insert(key.clone(), aim),
             None => self.wanted.remove(key),
         };
         if let Some(link) = &self.link {
             let group = key.clone();
-            let _ = link.wanted.send(Wanted { group, desired });
+            let _ = link.wanted.send(Wanted { group, aim });
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::index::apps::AppEvent;
 use crate::index::{AppKey, Driver, GroupKey, Seen, Workload, WorkloadKey};
 use crate::mirror::MirrorMessage;
 use crate::native::{Wishes, Written};
-use crate::slots::{DemandEvent, Wanted};
+use crate::slots::{Aim, DemandEvent, Wanted};
 use forward::Forwarder;
 use group::Group;
 use http::Http;
@@ -320,14 +320,16 @@ impl Engine {
         let mut wake = outcome.wake;
         let wish = match pods {
             Some(pods) => {
-                let ours = workload.is_some_and(|w| w.driver == Some(Driver::Native));
-                let wanted = decision
-                    .desired
-                    .filter(|_| ours && may_lower(decision.reason));
-                self.http.want(key, wanted);
                 let pending = self.out.wishes.wanted(&group.plan.workload);
                 let again = group.released.see(&pods, pending.is_some(), now.mono);
                 wake = wake.into_iter().chain(again).min();
+                let most = workload.map_or(0, |w| group.released.most(w.replicas, pending));
+                let ours = workload.is_some_and(|w| w.driver == Some(Driver::Native));
+                let desired = decision
+                    .desired
+                    .filter(|_| ours && may_lower(decision.reason));
+                self.http
+                    .want(key, desired.map(|desired| Aim { desired, most }));
                 slots_aim(decision, workload, pending, group.plan.spec.cap())
                     .and_then(|aim| group.released.count(&pods, aim))
             }

@@ -1,6 +1,7 @@
 //! The groups: what is declared of each, what is seen of its instances, and what the engine was told.
 
 use super::pods::{InstancePod, PodName};
+use super::role::Aim;
 use super::starts::PodStart;
 use super::view::{GroupView, PodCounts};
 use crate::index::{GroupKey, HttpPlan};
@@ -39,7 +40,7 @@ pub(super) struct Group {
     /// None when its app is gone and its pods are not.
     pub(super) declared: Option<Declared>,
     pub(super) instances: BTreeMap<PodName, Instance>,
-    wanted: Option<u32>,
+    wanted: Option<Aim>,
     /// When more instances were last wanted than before.
     rise: Option<Instant>,
     peaks: Peaks,
@@ -50,11 +51,17 @@ pub(super) struct Group {
 
 impl Group {
     /// The number that was decided.
-    pub(super) fn want(&mut self, desired: Option<u32>) {
-        let before = std::mem::replace(&mut self.wanted, desired);
-        if desired > Some(before.unwrap_or(0)) {
+    pub(super) fn want(&mut self, aim: Option<Aim>) {
+        let before = std::mem::replace(&mut self.wanted, aim);
+        let desired = |aim: Option<Aim>| aim.map_or(0, |aim| aim.desired);
+        if desired(aim) > desired(before) {
             self.rise = Some(Instant::now());
         }
+    }
+
+    /// Whether its count is written here.
+    pub(super) fn is_ours(&self) -> bool {
+        self.wanted.is_some()
     }
 
     /// What the books have to hear of its instances. Ranks depend on all of them.
@@ -148,8 +155,12 @@ impl Group {
             return Vec::new();
         };
         let counts = self.count(role);
+        // While a new version comes there are more pods than the count says, and which of them stay is not decided here.
+        if counts.live > wanted.most && wanted.desired > 0 {
+            return Vec::new();
+        }
         let serving = counts.live - counts.draining - counts.removable;
-        let surplus = serving.saturating_sub(wanted) as usize;
+        let surplus = serving.saturating_sub(wanted.desired) as usize;
         if surplus == 0 {
             return Vec::new();
         }

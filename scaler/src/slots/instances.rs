@@ -5,6 +5,7 @@ use super::cluster::Cluster;
 use super::groups::Declared;
 use super::outside::Outside;
 use super::pods::{InstancePod, PodName, group_id};
+use super::role::Aim;
 use crate::index::{GroupKey, GroupPlan};
 use k8s_openapi::api::core::v1::Pod;
 use maniple_core::slots::message::GroupId;
@@ -20,11 +21,13 @@ impl<C: Cluster> Books<C> {
             return;
         };
         let group = id_of(&plan.key);
-        self.groups.entry(&group).declared = Some(Declared {
+        let known = self.groups.entry(&group);
+        known.declared = Some(Declared {
             key: plan.key.clone(),
             http: http.clone(),
             always_ready: plan.spec.always_ready as usize,
         });
+        self.role.set_replaced(&group, known.is_ours());
         let limit = u64::try_from(http.drain_limit.as_millis()).unwrap_or(u64::MAX);
         self.role.set_drain_limit(&group, limit);
         self.arrange(&group, now_ms);
@@ -35,14 +38,17 @@ impl<C: Cluster> Books<C> {
     pub(super) fn unplan(&mut self, key: &GroupKey) {
         let group = id_of(key);
         self.groups.undeclare(&group);
+        self.role.set_replaced(&group, false);
         self.metrics.forget(&group);
     }
 
     /// The number that was decided.
-    pub(super) fn want(&mut self, key: &GroupKey, desired: Option<u32>, now_ms: u64) {
+    pub(super) fn want(&mut self, key: &GroupKey, aim: Option<Aim>, now_ms: u64) {
         let group = id_of(key);
+        // Where somebody else writes the count nobody would make another instance.
+        self.role.set_replaced(&group, aim.is_some());
         if let Some(known) = self.groups.get_mut(&group) {
-            known.want(desired);
+            known.want(aim);
             self.shrink(&group, now_ms);
         }
     }

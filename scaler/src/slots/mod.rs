@@ -30,7 +30,7 @@ pub use pods::{
     CLAIM_ANNOTATION, DELETION_COST_ANNOTATION, DRAIN_ANNOTATION, LOWEST_COST, PodName, group_id,
 };
 pub use record::{Member, Record, RecordStore, StoreError, TermOver};
-pub use role::{PlanEvent, SlotsError, SlotsInputs, SlotsRole, Wanted};
+pub use role::{Aim, PlanEvent, SlotsError, SlotsInputs, SlotsRole, Wanted};
 pub use service::{ConnectionId, SlotsService, StreamEvent};
 pub use view::{DemandEvent, GroupView, PodCounts, RoleView};
 

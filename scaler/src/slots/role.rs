@@ -39,13 +39,22 @@ pub enum PlanEvent {
     Listed,
 }
 
-/// The number that was decided for an HTTP group, when this scaler writes it; none when it is not ours to write.
+/// What was decided for an HTTP group whose count this scaler writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aim {
+    /// Instances that are to serve.
+    pub desired: u32,
+    /// Pods that exist by the count: those above it come with a new version and go with the old one, not by their slots.
+    pub most: u32,
+}
+
+/// News of a decision; none when nothing may be taken away, or the count is not ours to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The group.
     pub group: GroupKey,
-    /// Instances that should exist.
-    pub desired: Option<u32>,
+    /// What was decided.
+    pub aim: Option<Aim>,
 }
 
 /// What the task listens to. Nothing here is bounded, so that nobody waits for it while it takes over.
@@ -95,7 +104,7 @@ pub struct SlotsRole<C> {
     /// Apps whose functions are not known yet.
     awaited: HashMap<AppKey, HttpPlan>,
     listed: bool,
-    wanted: HashMap<GroupKey, u32>,
+    wanted: HashMap<GroupKey, Aim>,
     routes: Vec<RouteSpec>,
 }
 
@@ -200,8 +209,8 @@ impl<C: Cluster> SlotsRole<C> {
     }
 
     fn want(&mut self, wanted: Wanted) {
-        match wanted.desired {
-            Some(desired) => self.wanted.insert(wanted.group, desired),
+        match wanted.aim {
+            Some(aim) => self.wanted.insert(wanted.group, aim),
             None => self.wanted.remove(&wanted.group),
         };
     }
@@ -311,8 +320,8 @@ impl<C: Cluster> SlotsRole<C> {
         for (name, pod) in first.seen_instances {
             books.pod(&name, Some(&pod), self.now_ms());
         }
-        for (group, desired) in &self.wanted {
-            books.want(group, Some(*desired), self.now_ms());
+        for (group, aim) in &self.wanted {
+            books.want(group, Some(*aim), self.now_ms());
         }
         books.begin(self.now_ms());
         self.route();
@@ -340,7 +349,7 @@ impl<C: Cluster> SlotsRole<C> {
                     }
                 }
                 Some(wanted) = inputs.wanted.recv() => {
-                    books.want(&wanted.group, wanted.desired, self.now_ms());
+                    books.want(&wanted.group, wanted.aim, self.now_ms());
                     self.want(wanted);
                 }
                 Some(event) = inputs.plans.recv() => {

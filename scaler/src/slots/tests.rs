@@ -2,7 +2,7 @@
 
 mod bench;
 
-use super::{RoleView, SlotsError, Wanted};
+use super::{Aim, RoleView, SlotsError, Wanted};
 use crate::index::{AppKey, GroupKey};
 use crate::slots::DemandEvent;
 use crate::slots::wire::Heard;
@@ -130,7 +130,10 @@ async fn only_an_empty_instance_leaves_and_the_youngest_first() {
         .await;
     let wanted = Wanted {
         group: GroupKey::from_text(AppKey::new("ns", "shop"), "http"),
-        desired: Some(1),
+        aim: Some(Aim {
+            desired: 1,
+            most: 2,
+        }),
     };
     replica.wanted.send(wanted).unwrap();
     let DataRoleSays::Drain { handle } = front

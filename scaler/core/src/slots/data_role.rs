@@ -120,6 +120,8 @@ pub struct DataRole {
     pub(super) addresses: BTreeMap<SocketAddr, BTreeSet<InstanceUid>>,
     /// Where another limit than that of the settings holds.
     pub(super) drain_limits: BTreeMap<GroupId, u64>,
+    /// Groups in which nobody makes another instance for one that drains.
+    pub(super) kept: BTreeSet<GroupId>,
     /// Sum of the rows, by instance.
     pub(super) leased: BTreeMap<InstanceUid, u32>,
     /// Front ends in the order of their last grant, least recent first.
@@ -151,6 +153,7 @@ impl DataRole {
             groups: BTreeMap::new(),
             addresses: BTreeMap::new(),
             drain_limits: BTreeMap::new(),
+            kept: BTreeSet::new(),
             leased: BTreeMap::new(),
             handles: BTreeMap::new(),
             next_handle: 1,

@@ -64,12 +64,10 @@ impl DataRole {
                     let cut_off = member
                         .down_since_ms
                         .is_some_and(|since| now_ms >= since + self.settings.cut_off_grace_ms);
-                    // A cut-off front end goes on serving; what it holds is no use to anybody else.
-                    let running = if cut_off {
-                        busy.max(leased(&member.lease))
-                    } else {
-                        busy
-                    };
+                    // A cut-off front end goes on serving; what it holds is no use to anybody else. Of another one no more runs than it
+                    // holds: slots come back sooner than its next report.
+                    let rows = leased(&member.lease);
+                    let running = if cut_off { rows } else { busy.min(rows) };
                     demand.current += waiting + running;
                     demand.peak += peak.max(waiting + running);
                     demand.waiting += waiting;

@@ -6,7 +6,7 @@
 use super::{
     books::{Life, Member, Removal},
     data_role::{DataRole, Effects},
-    message::{FrontEndId, InstanceUid},
+    message::{FrontEndId, GroupId, InstanceUid},
 };
 
 impl DataRole {
@@ -20,6 +20,15 @@ impl DataRole {
         }
         self.leave_if_empty(&mut effects);
         effects
+    }
+
+    /// Whether instances of a group are replaced when half of their slots are of no use. They are unless this says otherwise.
+    pub fn set_replaced(&mut self, group: &GroupId, replaced: bool) {
+        if replaced {
+            self.kept.remove(group);
+        } else {
+            self.kept.insert(group.clone());
+        }
     }
 
     /// Front ends that nobody has heard for so long that their instances are replaced. None while this data role hears less than half of them:
@@ -62,6 +71,7 @@ impl DataRole {
         }
         let serving = self.instances.iter();
         let serving = serving.filter(|(_, i)| i.removal == Removal::None && !i.spec.draining);
+        let serving = serving.filter(|(_, i)| !self.kept.contains(&i.spec.group));
         serving
             .filter(|(uid, instance)| {
                 // Where functions end by themselves, the end of the quarantine is near.

@@ -198,3 +198,18 @@ fn a_list_of_the_pods_ends_what_it_does_not_name() {
         (vec![InstanceUid(5)], 0, 1)
     );
 }
+
+#[test]
+fn no_more_runs_at_a_front_end_than_it_holds() {
+    let mut role = role(&[1, 2], &[spec(1, 4, Some(EPOCH))]);
+    hello(&mut role, 1, 1, &[(1, 3)], 0);
+    hello(&mut role, 2, 1, &[], 0);
+    // The requests of the first one have ended and went on at the second: two slots are back, the next report is not.
+    sync(&mut role, 1, (2, 0), &[(1, 2)], None);
+    sync(&mut role, 2, (2, 0), &[], Some(demand(2, 0)));
+    assert_eq!(role.demand(&group(), 0).current, 3);
+    // What runs where nothing new is started needs no other instance.
+    role.remove(InstanceUid(1), 0);
+    role.on_drain_marked(InstanceUid(1), 0);
+    assert_eq!(role.demand(&group(), 0).current, 2);
+}

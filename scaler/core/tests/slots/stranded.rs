@@ -43,6 +43,22 @@ fn who_hears_nobody_is_cut_off_itself_and_replaces_nothing() {
 }
 
 #[test]
+fn where_nobody_would_make_another_one_an_instance_is_kept() {
+    let after = Settings::default().cut_off_replace_ms;
+    let mut role = role(&[1, 2], &[spec(1, 1, Some(EPOCH))]);
+    hello(&mut role, 1, 1, &[(1, 1)], 0);
+    hello(&mut role, 2, 1, &[], 0);
+    role.on_disconnected(FrontEndId(1), Session(1), 0);
+    role.set_replaced(&group(), false);
+    assert_eq!(replaced(&mut role, after), []);
+    role.set_replaced(&group(), true);
+    assert_eq!(
+        replaced(&mut role, after),
+        [Effect::MarkDrain(InstanceUid(1))]
+    );
+}
+
+#[test]
 fn a_front_end_that_came_back_in_time_keeps_its_instances() {
     let after = Settings::default().cut_off_replace_ms;
     let mut role = role(&[1, 2], &[spec(1, 1, Some(EPOCH))]);
