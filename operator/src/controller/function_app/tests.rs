@@ -323,6 +323,23 @@ fn the_operator_never_claims_the_count_and_keda_gets_a_complete_behaviour() {
 }
 
 #[test]
+fn the_service_says_what_its_instances_speak() {
+    for (http, expected) in [
+        (json!({}), None),
+        (json!({"appProtocol": "H2c"}), Some("kubernetes.io/h2c")),
+    ] {
+        let spec = json!({"functions": [function("h", "httpTrigger")], "http": http});
+        let app = app("shop", spec);
+        let references = references();
+        let valid = valid(&app, &references);
+        let objects = build::build(&app, &valid, &references, &Platform::default()).unwrap();
+        let service = objects.groups[0].service.clone().unwrap();
+        let port = service.spec.unwrap().ports.unwrap().remove(0);
+        assert_eq!(port.app_protocol.as_deref(), expected);
+    }
+}
+
+#[test]
 fn zone_redundancy_keeps_two_in_every_group() {
     let app = app(
         "shop",
