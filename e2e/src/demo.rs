@@ -122,9 +122,12 @@ async fn scenes(suite: &Suite, namespace: &TestNamespace, driver: Driver) -> Res
     );
     let filled = Instant::now();
     let timeline = orders.record();
-    fill(&input, MESSAGES, "order").await?;
-    println!("   filled in {:.1} s", filled.elapsed().as_secs_f64());
-    let done = drain_and_print(&orders, &mut records, filled).await?;
+    let (put, done) = tokio::join!(
+        fill(&input, MESSAGES, "order"),
+        drain_and_print(&orders, &mut records, filled)
+    );
+    put?;
+    let done = done?;
     let most = timeline
         .changes()
         .iter()
