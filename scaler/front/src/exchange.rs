@@ -1,6 +1,6 @@
 //! One request at one instance, until the head of its response.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -34,17 +34,21 @@ impl Exchange {
         }
     }
 
-    /// The head of the response and the slot. May be called once.
-    pub(crate) async fn head(&mut self) -> (Answer, Slot) {
-        let answer = match &mut self.sending {
-            Some(sending) => sending.as_mut().await,
-            None => unreachable!("the head is awaited once"),
+    /// The head of the response and the slot; none when that takes longer than `limit`. May be called once.
+    pub(crate) async fn head(&mut self, limit: Option<Duration>) -> Option<(Answer, Slot)> {
+        let (Some(sending), Some(slot)) = (&mut self.sending, &self.slot) else {
+            unreachable!("the head is awaited once");
+        };
+        let answer = match limit {
+            Some(limit) => {
+                let limits = slot.instance().limits();
+                limits.within(limit, sending.as_mut()).await?
+            }
+            None => sending.as_mut().await,
         };
         self.sending = None;
-        (
-            answer,
-            self.slot.take().expect("taken with the answer only"),
-        )
+        let slot = self.slot.take().expect("taken with the answer only");
+        Some((answer, slot))
     }
 }
 

@@ -4,8 +4,8 @@
 //! therefore kept: moved to a later time, its timer still rings at the earlier one, finds that it is not due, and is set again.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant as StdInstant},
@@ -46,6 +46,58 @@ impl Limit {
                 return Poll::Ready(());
             }
             self.timer.as_mut().reset(self.due);
+        }
+    }
+}
+
+/// Limits for one instance's requests, used again and again: as many as there were requests at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Limits(Mutex<Vec<Limit>>);
+
+impl Limits {
+    /// What `work` results in; none when that takes longer than `time`.
+    pub(crate) async fn within<F: Future>(&self, time: Duration, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        let mut lent = Lent {
+            home: self,
+            limit: None,
+        };
+        let due = Instant::now() + time;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            lent.at(due).poll(cx).map(|()| None)
+        })
+        .await
+    }
+}
+
+/// A limit in use.
+struct Lent<'a> {
+    home: &'a Limits,
+    limit: Option<Limit>,
+}
+
+impl Lent<'_> {
+    fn at(&mut self, due: Instant) -> &mut Limit {
+        self.limit.get_or_insert_with(|| {
+            let kept = self.home.0.lock().pop();
+            match kept {
+                Some(mut kept) => {
+                    kept.set(due);
+                    kept
+                }
+                None => Limit::new(due),
+            }
+        })
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(limit) = self.limit.take() {
+            self.home.0.lock().push(limit);
         }
     }
 }
@@ -111,8 +163,6 @@ impl Drop for HeadLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use hyper::rt::Timer;
 
     use super::*;
@@ -144,5 +194,20 @@ mod tests {
         assert!(timer.0.lock().is_none());
         second.await;
         assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_are_used_again_and_cut_in_time() {
+        let limits = Limits::default();
+        let sleep = |seconds| tokio::time::sleep(SECOND * seconds);
+        assert_eq!(limits.within(SECOND, async { 1 }).await, Some(1));
+        assert_eq!(limits.0.lock().len(), 0, "nothing was waited for");
+        for (limit, work, done) in [(5, 2, true), (3, 9, false), (9, 8, true), (1, 2, false)] {
+            let start = Instant::now();
+            let ended = limits.within(SECOND * limit, sleep(work)).await;
+            assert_eq!(ended.is_some(), done);
+            assert_eq!(start.elapsed(), SECOND * limit.min(work));
+            assert_eq!(limits.0.lock().len(), 1);
+        }
     }
 }

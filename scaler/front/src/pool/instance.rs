@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{cell::Cell, gate::Lane};
-use crate::{cold::Start, upstream::Upstream};
+use crate::{cold::Start, timer::Limits, upstream::Upstream};
 
 /// An instance: its slots, its connections.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct Instance {
     info: Mutex<InstanceInfo>,
     uid: InstanceUid,
     upstream: Upstream,
+    limits: Limits,
     start: Start,
     gone: CancellationToken,
     _gone_on_drop: DropGuard,
@@ -39,6 +40,7 @@ impl Instance {
             uid: info.uid,
             upstream: Upstream::new(info.address),
             info: Mutex::new(info.clone()),
+            limits: Limits::default(),
             start: Start::new(tokio::time::Instant::now()),
             _gone_on_drop: gone.clone().drop_guard(),
             gone,
@@ -63,6 +65,11 @@ impl Instance {
     /// Its connections.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// Limits on its answers.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// How it started.

@@ -137,12 +137,8 @@ impl Proxy {
         let spare = Spare::of(&request);
         let limit = attempts.group.settings().response_limit;
         let mut exchange = Exchange::start(slot, request);
-        let answered = match limit {
-            Some(limit) => tokio::time::timeout(limit, exchange.head()).await,
-            None => Ok(exchange.head().await),
-        };
         // Dropped without its answer, the exchange goes on by itself and keeps the slot.
-        let Ok((answer, slot)) = answered else {
+        let Some((answer, slot)) = exchange.head(limit).await else {
             return Outcome::Failed(Failure::Late);
         };
         match answer {
