@@ -56,6 +56,11 @@ struct OfScheme {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFolder {
+    folder: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfResult {
     result: &'static str,
 }
@@ -78,6 +83,7 @@ pub struct Metrics {
     connections: Family<OfScheme, Gauge>,
     handshakes: Family<OfCategory, Counter>,
     reloads: Family<OfResult, Counter>,
+    ends: Family<OfFolder, Gauge>,
 }
 
 /// The numbers of one group, looked up once.
@@ -117,6 +123,7 @@ impl Metrics {
             connections: Family::default(),
             handshakes: Family::default(),
             reloads: Family::default(),
+            ends: Family::default(),
         };
         registry.register(
             "front_requests",
@@ -167,6 +174,11 @@ impl Metrics {
             "front_tls_reloads",
             "Certificates towards clients that were read again, by result: ok or error",
             metrics.reloads.clone(),
+        );
+        registry.register(
+            "front_tls_certificate_end_timestamp_seconds",
+            "End of the certificate of a folder that clients get, in seconds since 1970; 0 when there is none",
+            metrics.ends.clone(),
         );
         metrics
     }
@@ -226,6 +238,10 @@ impl Metrics {
         self.handshakes
             .get_or_create(&OfCategory { category })
             .inc();
+    }
+
+    pub(crate) fn tls_end(&self, folder: String, end: i64) {
+        self.ends.get_or_create(&OfFolder { folder }).set(end);
     }
 
     pub(crate) fn tls_reloads(&self, ok: usize, error: usize) {

@@ -18,6 +18,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio_util::sync::CancellationToken;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::metrics::Metrics;
 
@@ -78,11 +79,19 @@ struct Content {
     key: Vec<u8>,
 }
 
+/// A pair in use.
+struct Good {
+    content: Content,
+    pair: Arc<CertifiedKey>,
+    /// End of the certificate, seconds since 1970.
+    end: i64,
+}
+
 /// One folder.
 struct Source {
     folder: PathBuf,
     /// What is in use, with what it was made of; none while the files never were good.
-    good: Option<(Content, Arc<CertifiedKey>)>,
+    good: Option<Good>,
     /// The last complaint, so that it is logged once.
     told: String,
 }
@@ -171,7 +180,7 @@ impl Certificates {
         if changed > 0 {
             let pairs = sources
                 .iter()
-                .filter_map(|source| Some(source.good.as_ref()?.1.clone()));
+                .filter_map(|source| Some(source.good.as_ref()?.pair.clone()));
             self.chooser.pairs.store(Arc::new(pairs.collect()));
         }
         (changed, errors)
@@ -179,11 +188,15 @@ impl Certificates {
 
     /// Reads the folders every `pause` until `stop`. Kubernetes itself needs about a minute to bring a changed Secret into a pod.
     pub async fn follow(self, pause: Duration, metrics: Metrics, stop: CancellationToken) {
-        while stop
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_some()
-        {
+        loop {
+            for source in self.sources.lock().iter() {
+                let end = source.good.as_ref().map_or(0, |good| good.end);
+                metrics.tls_end(source.folder.display().to_string(), end);
+            }
+            let slept = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            if slept.is_none() {
+                return;
+            }
             let (changed, errors) = self.reload();
             metrics.tls_reloads(changed, errors.len());
         }
@@ -199,16 +212,27 @@ impl Source {
         if self
             .good
             .as_ref()
-            .is_some_and(|(known, _)| *known == content)
+            .is_some_and(|good| good.content == content)
         {
             self.told.clear();
             return Ok(false);
         }
         let pair = Arc::new(self.pair(&content, provider)?);
-        tracing::info!(folder = %self.folder.display(), "certificate in use");
+        let end = self.end(&pair)?;
+        tracing::info!(folder = %self.folder.display(), end, "certificate in use");
         self.told.clear();
-        self.good = Some((content, pair));
+        self.good = Some(Good { content, pair, end });
         Ok(true)
+    }
+
+    fn end(&self, pair: &CertifiedKey) -> Result<i64, TlsError> {
+        let leaf = pair.cert.first().map_or(&[][..], AsRef::as_ref);
+        let parsed = X509Certificate::from_der(leaf);
+        let (_, certificate) = parsed.map_err(|error| TlsError::File {
+            path: self.folder.join(CERTIFICATE),
+            message: error.to_string(),
+        })?;
+        Ok(certificate.validity().not_after.timestamp())
     }
 
     fn pair(&self, content: &Content, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {

@@ -231,6 +231,14 @@ async fn a_changed_certificate_is_shown_and_a_wrong_one_is_not() {
     authority.write(folder.path(), &[HOST, "more.example"]);
     until("the third certificate", async || shown().await != second).await;
 
+    let text = server.front.metrics();
+    let end = text.lines().find_map(|line| {
+        let line = line.strip_prefix("front_tls_certificate_end_timestamp_seconds{")?;
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    });
+    // Certificates of tests end in the far future.
+    assert!(end.is_some_and(|end| end > 4_000_000_000), "{text}");
+
     old.write_all(
         format!("GET /x HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes(),
     )
