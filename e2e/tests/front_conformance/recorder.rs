@@ -8,9 +8,10 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 use parking_lot::Mutex;
 
-/// What a front end adds to every request. Everything else came from the client.
-const ADDED: [&str; 7] = [
+/// What a front end adds, the key only to WebSockets over HTTP/2. Everything else came from the client.
+const ADDED: [&str; 8] = [
     "forwarded",
+    "sec-websocket-key",
     "traceparent",
     "x-arr-log-id",
     "x-forwarded-for",
@@ -225,9 +226,10 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) -> Result<()> {
             trailers,
         });
         let content = if head_only { "" } else { &target };
-        write!(
-            answers,
+        // In one piece: several small ones wait for each other.
+        let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{content}"
-        )?;
+        );
+        answers.write_all(answer.as_bytes())?;
     }
 }
