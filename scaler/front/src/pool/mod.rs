@@ -10,6 +10,8 @@ mod instance;
 mod lanes;
 mod slot;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
