@@ -2,17 +2,20 @@
 // balancers of clouds that the commands of the module bring along.
 //
 // "grpc-interop serve" listens on a port of the loopback interface and prints "listening on ADDRESS". "grpc-interop run ADDRESS CASE"
-// runs one case against ADDRESS; the exit code tells whether it passed.
+// runs one case against ADDRESS, "grpc-interop run-tls ADDRESS CASE" with TLS and whatever certificate comes; the exit code tells
+// whether it passed.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -62,14 +65,14 @@ func serve() error {
 }
 
 // A failed expectation ends the process with code 1.
-func run(address, name string) error {
+func run(address, name string, security credentials.TransportCredentials) error {
 	test, known := cases[name]
 	if !known {
 		return fmt.Errorf("there is no case %q", name)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(security))
 	if err != nil {
 		return err
 	}
@@ -84,9 +87,11 @@ func main() {
 	case len(os.Args) == 2 && os.Args[1] == "serve":
 		err = serve()
 	case len(os.Args) == 4 && os.Args[1] == "run":
-		err = run(os.Args[2], os.Args[3])
+		err = run(os.Args[2], os.Args[3], insecure.NewCredentials())
+	case len(os.Args) == 4 && os.Args[1] == "run-tls":
+		err = run(os.Args[2], os.Args[3], credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}))
 	default:
-		err = fmt.Errorf("usage: %s serve | run ADDRESS CASE", os.Args[0])
+		err = fmt.Errorf("usage: %s serve | run ADDRESS CASE | run-tls ADDRESS CASE", os.Args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

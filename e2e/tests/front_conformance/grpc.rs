@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::cluster::build;
 use e2e::front_alone::{App, FrontAlone, Process};
 
-use crate::programs;
+use crate::{encrypted, programs};
 
 /// All cases that need neither credentials nor a load balancer.
 const CASES: [&str; 14] = [
@@ -32,9 +32,9 @@ const CASES: [&str; 14] = [
 /// Time for the server to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-fn run(suite: &Path, address: SocketAddr, case: &str) -> Result<()> {
+fn run(suite: &Path, how: &str, address: SocketAddr, case: &str) -> Result<()> {
     let output = Command::new(suite)
-        .args(["run", &address.to_string(), case])
+        .args([how, &address.to_string(), case])
         .output()
         .context("the suite does not start")?;
     ensure!(
@@ -53,16 +53,21 @@ fn grpc_is_the_same_through_the_front_end() -> Result<()> {
         line.strip_prefix("listening on ")?.parse().ok()
     })?;
     let app = App::at("grpc", direct, 64).http("appProtocol", "H2c");
-    let mut front = FrontAlone::start(&programs()?, &[app], &[])?;
+    let (_folder, arguments) = encrypted()?;
+    let arguments = arguments.each_ref().map(String::as_str);
+    let mut front = FrontAlone::start(&programs()?, &[app], &arguments)?;
+    let ways = [("run", front.address()), ("run-tls", front.tls_address()?)];
     let mut failed = Vec::new();
     for case in CASES {
         // What the suite itself cannot do here says nothing about the front end.
-        run(&suite, direct, case).with_context(|| format!("{case}, direct"))?;
-        if let Err(error) = run(&suite, front.address(), case) {
-            failed.push(format!("{case}: {error:#}"));
+        run(&suite, "run", direct, case).with_context(|| format!("{case}, direct"))?;
+        for (how, address) in ways {
+            if let Err(error) = run(&suite, how, address, case) {
+                failed.push(format!("{how} {case}: {error:#}"));
+            }
         }
     }
-    println!("gRPC: {} cases, {} failed", CASES.len(), failed.len());
+    println!("gRPC: twice {} cases, {} failed", CASES.len(), failed.len());
     assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), front.said());
     ensure!(front.is_running()?, "the front end ended");
     Ok(())

@@ -10,8 +10,8 @@ use e2e::front_alone::{App, FrontAlone};
 use serde::Deserialize;
 
 use crate::client::get;
-use crate::programs;
 use crate::recorder::Recorder;
+use crate::{encrypted, programs};
 
 /// Cases of the pinned version, strict ones included.
 const CASES: usize = 146;
@@ -123,20 +123,8 @@ fn h2spec_passes() -> Result<()> {
 #[test]
 fn h2spec_passes_with_tls() -> Result<()> {
     let recorder = Recorder::start()?;
-    let folder = tempfile::tempdir()?;
-    let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
-    fs::write(folder.path().join("tls.crt"), own.cert.pem())?;
-    fs::write(
-        folder.path().join("tls.key"),
-        own.signing_key.serialize_pem(),
-    )?;
-    let folder = folder.path().display().to_string();
-    let arguments = [
-        "--tls-folder",
-        &folder,
-        "--tls-listen-address",
-        "127.0.0.1:0",
-    ];
+    let (_folder, arguments) = encrypted()?;
+    let arguments = arguments.each_ref().map(String::as_str);
     let app = App::at("web", recorder.address, 64);
     let mut front = FrontAlone::start(&programs()?, &[app], &arguments)?;
     let address = front.tls_address()?;
