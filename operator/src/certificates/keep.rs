@@ -114,7 +114,7 @@ async fn tell(new: &News, settings: &Settings, metrics: &OperatorMetrics, record
         type_: kind,
         reason: reason.into(),
         note: Some(new.text.clone()),
-        action: "Certify".into(),
+        action: new.action.into(),
         secondary: None,
     };
     // Only news: one that cannot be written holds up nothing.

@@ -30,6 +30,8 @@ pub(super) struct News {
     pub(super) secret: String,
     /// Whose certificate: `authority`, `front` or `scaler`.
     pub(super) certificate: &'static str,
+    /// What was done, in a word: events that differ in their text alone are counted as one.
+    pub(super) action: &'static str,
     /// Something was wrong.
     pub(super) warning: bool,
     /// What was done, and why.
@@ -73,6 +75,18 @@ fn name_of(step: &Step) -> String {
         Step::Publish { side, .. } => format!("trusted CAs of {}", side.name()),
         Step::Forget { .. } => String::from("CAs to forget"),
         Step::Rest => String::from("none"),
+    }
+}
+
+impl Step {
+    fn action(&self) -> &'static str {
+        match self {
+            Self::MakeAuthority { .. } => "MakeAuthority",
+            Self::Issue { .. } => "Issue",
+            Self::Publish { .. } => "Publish",
+            Self::Forget { .. } => "Forget",
+            Self::Rest => "Rest",
+        }
     }
 }
 
@@ -130,6 +144,7 @@ impl Secrets {
                 })
                 .clone(),
             certificate: side.map_or("authority", Side::name),
+            action: step.action(),
             warning,
             text,
         };
