@@ -117,8 +117,9 @@ impl Phases {
     }
 }
 
+/// To a microsecond: more digits say nothing.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    time.as_micros() as f64 / 1e3
 }
 
 #[cfg(test)]

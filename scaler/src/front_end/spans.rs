@@ -276,5 +276,5 @@ fn number(count: u64) -> i64 {
 }
 
 fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    time.as_micros() as f64 / 1e3
 }
