@@ -78,8 +78,9 @@ platform: ## Builds our image and installs the chart into the cluster
 .PHONY: suites
 suites: ## All suites against the running cluster
 	@for suite in $(SUITES); do \
-		echo "== suite $$suite"; \
+		echo "== suite $$suite"; SECONDS=0; \
 		cargo test --quiet -p e2e --features cluster --test $$suite -- --nocapture; \
+		echo "== suite $$suite took $$SECONDS s"; \
 	done
 	@echo "== leader election and certificates on the API server"
 	KUBECONFIG=$$($(E2E) cluster kubeconfig) cargo test --quiet -p maniple-runtime --test lease_on_cluster -- --ignored
