@@ -128,7 +128,11 @@ impl Drop for GuardedBody {
     }
 }
 
-/// Reads a response that nobody wants to its end, so that its slot can be used again.
+/// How long a response that nobody wants is read. One that has not ended by then may be a stream without an end: the connection is closed, which tells the
+/// instance to stop.
+const DISCARD: Duration = Duration::from_secs(5);
+
+/// Reads a response that nobody wants to its end, so that its slot can be used again. At `limit` the instance has given up.
 pub(crate) async fn discard(mut body: Incoming, held: Held, limit: Instant) {
     let end = async {
         loop {
@@ -139,11 +143,16 @@ pub(crate) async fn discard(mut body: Incoming, held: Held, limit: Instant) {
             }
         }
     };
-    match tokio::time::timeout_at(limit, end).await {
+    let until = limit.min(Instant::now() + DISCARD);
+    match tokio::time::timeout_at(until, end).await {
         Ok(true) => held.complete(),
         Ok(false) => held.slot.broken(),
-        // The instance has given up by now: the limit is its own and the time on the wire.
-        Err(_) => held.slot.complete(),
+        Err(_) => {
+            // That it was told to stop does not mean that it has.
+            drop(body);
+            held.slot
+                .abandoned(limit.saturating_duration_since(Instant::now()));
+        }
     }
 }
 

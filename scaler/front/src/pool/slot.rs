@@ -84,6 +84,11 @@ impl Slot {
         self.linger(limit);
     }
 
+    /// The connection was closed in the middle of the response; after `limit` the instance has ended the request.
+    pub(crate) fn abandoned(mut self, limit: Duration) {
+        self.linger(limit);
+    }
+
     fn linger(&mut self, limit: Duration) {
         let Some(instance) = self.instance.take() else {
             return;

@@ -196,6 +196,7 @@ async fn answer(
             Ok(Response::new(guarded(body, running)))
         }
         "/big" => Ok(Response::new(guarded(many_chunks(1024), running))),
+        "/ticks" => Ok(Response::new(guarded(ticks(), running))),
         "/events" => Ok(Response::new(guarded(events(open, end), running))),
         "/scaleout-200" => Ok(scale_out(StatusCode::OK, "fine")),
         "/die" => {
@@ -278,6 +279,16 @@ fn many_chunks(count: usize) -> Body {
     let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
     let frames = futures::stream::iter((0..count).map(move |_| Ok(Frame::data(chunk.clone()))));
     BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// An event every few milliseconds, without an end.
+fn ticks() -> Body {
+    let frames = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let tick = Frame::data(Bytes::from_static(b"data: tick\n\n"));
+        Some((Ok(tick), ()))
+    });
+    BodyExt::boxed(StreamBody::new(Box::pin(frames)))
 }
 
 /// One event at once, a second when the instance is opened.

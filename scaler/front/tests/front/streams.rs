@@ -299,3 +299,21 @@ async fn what_asks_for_a_websocket_over_http2_is_a_whole_handshake() {
     let key = seen.split("sec-websocket-key: ").nth(1).unwrap();
     assert_eq!(key.lines().next().unwrap().len(), 24);
 }
+
+#[tokio::test]
+async fn a_stream_without_an_end_is_stopped_when_its_client_has_gone() {
+    let (_hub, instance, front) = one(GroupSettings {
+        linger: std::time::Duration::from_secs(60),
+        ..settings()
+    })
+    .await;
+    let mut response = send(front.address, get_request("/ticks")).await.unwrap();
+    response.frame().await.unwrap().unwrap();
+    drop(response);
+    until("the instance is told", async || {
+        instance.seen.running() == 0
+    })
+    .await;
+    until("the slot rests", async || front.group().slots().2 == 1).await;
+    assert_eq!(front.group().slots().1, 0, "it may still run");
+}
