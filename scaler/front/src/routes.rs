@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn only_what_nobody_has_is_not_found() {
+        for (no, status, comes_again) in [
+            (NoRoute::UnknownHost, 404, false),
+            (NoRoute::UnknownPath, 404, false),
+            (NoRoute::Awaited, 503, true),
+            (NoRoute::Starting, 503, true),
+        ] {
+            assert_eq!(no.status().as_u16(), status, "{no}");
+            assert_eq!(no.retry_after().is_some(), comes_again, "{no}");
+        }
+    }
+
+    #[test]
     fn host_then_longest_prefix_of_whole_segments() {
         let table = table(&[
             ("a.example", "/", "root"),
