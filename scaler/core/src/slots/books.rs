@@ -11,7 +11,6 @@ use super::{
 pub(super) struct Need {
     pub(super) waiting: u32,
     pub(super) busy: u32,
-    pub(super) peak: u32,
     pub(super) oldest_wait_ms: u32,
     pub(super) recall: (u32, u32),
 }

@@ -10,6 +10,9 @@ use super::placement::Placement;
 /// Ranges up to this length are compared as a whole; of longer ones two instances by chance, which keeps them nearly as even at a cost that does not grow.
 const COMPARED: usize = 8;
 
+/// How many are looked at in a row when both are full. Where so many are, the rest is nearly full too, and the next instance in order of use is found sooner.
+const LOOKED_AT: usize = 16;
+
 /// The instances of a group, in order of use: always-ready ones, then on-demand ones by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -42,20 +45,22 @@ pub fn choose(
     random: u32,
     load: impl Fn(usize) -> Load,
 ) -> Option<usize> {
+    let any = |mut range: Range<usize>| range.find(|&i| load(i).usable);
     match placement {
-        Placement::Fullest => (0..order.len).find(|&i| load(i).usable),
-        Placement::LeastLoaded => even(0..order.len, random, &load),
+        Placement::Fullest => any(0..order.len),
+        Placement::LeastLoaded => even(0..order.len, random, &load).or_else(|| any(0..order.len)),
         Placement::Pack => {
             let floor = order.floor.min(order.len);
             let set = (floor + order.pack).min(order.len);
             even(0..floor, random, &load)
                 .or_else(|| even(floor..set, random, &load))
-                .or_else(|| (set..order.len).find(|&i| load(i).usable))
+                .or_else(|| any(set..order.len))
+                .or_else(|| any(0..set))
         }
     }
 }
 
-/// The least loaded of `range`, or of two of it.
+/// The least loaded of `range`, or of two of it. None of a long range may also mean that nearly all are full.
 fn even(range: Range<usize>, random: u32, load: &impl Fn(usize) -> Load) -> Option<usize> {
     if range.len() <= COMPARED {
         return lighter(range, load);
@@ -67,6 +72,7 @@ fn even(range: Range<usize>, random: u32, load: &impl Fn(usize) -> Load) -> Opti
     lighter([first, second].into_iter(), load).or_else(|| {
         (first..range.end)
             .chain(range.start..first)
+            .take(LOOKED_AT)
             .find(|&i| load(i).usable)
     })
 }

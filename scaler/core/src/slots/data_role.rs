@@ -114,6 +114,8 @@ pub struct DataRole {
     pub(super) members: BTreeMap<FrontEndId, Member>,
     /// What a front end said since its first Hello, until the record names it.
     pub(super) joining: BTreeMap<FrontEndId, Vec<ToDataRole>>,
+    /// Proved dead in this term: what they said before may arrive after the record has forgotten them.
+    pub(super) buried: BTreeSet<FrontEndId>,
     pub(super) instances: BTreeMap<InstanceUid, Instance>,
     pub(super) groups: BTreeMap<GroupId, BTreeSet<InstanceUid>>,
     /// Addresses are used again: several pods may be known at one for a moment.
@@ -149,6 +151,7 @@ impl DataRole {
             turn: members.keys().copied().collect(),
             members,
             joining: BTreeMap::new(),
+            buried: BTreeSet::new(),
             instances: BTreeMap::new(),
             groups: BTreeMap::new(),
             addresses: BTreeMap::new(),

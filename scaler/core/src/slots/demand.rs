@@ -3,7 +3,7 @@
 use super::{
     books::Life,
     data_role::DataRole,
-    message::{GroupId, InstanceUid},
+    message::{FrontEndId, GroupId, InstanceUid},
 };
 
 /// Slots of a group, now.
@@ -22,8 +22,13 @@ pub struct SlotCounts {
 pub struct Demand {
     /// Running, lingering and waiting requests, with the slots of dead and cut-off front ends counted as running. Scale-out follows it.
     pub current: u32,
-    /// Sum of the highest values of each front end since its last report: may exceed what ever ran at one moment, so it only holds scale-in back.
-    pub peak: u32,
+    /// Of these, slots of dead and cut-off front ends.
+    pub unheard: u32,
+    /// The most that is certain: `unheard`, and what the front end with the most of them had at one moment. `current` adds up reports of different
+    /// moments, and a request that moved from one front end to another may be in both.
+    pub certain: u32,
+    /// Requests that the instances there can have at a time, as far as they may be lent: slots lent and free.
+    pub capacity: u32,
     /// Requests waiting.
     pub waiting: u32,
     /// Age of the oldest waiting request in milliseconds, as reported.
@@ -36,6 +41,7 @@ impl DataRole {
     /// Demand of a group.
     pub fn demand(&self, group: &GroupId, now_ms: u64) -> Demand {
         let mut demand = Demand::default();
+        let mut most = 0;
         // Those that leave are replaced anyway, so that only slots of the others are missing.
         let instances = self.groups.get(group).into_iter().flatten();
         let instances = instances.filter(|uid| !self.instances[*uid].drains());
@@ -52,14 +58,13 @@ impl DataRole {
                 Life::Dead { .. } => {
                     let rows = leased(&member.lease);
                     demand.current += rows;
-                    demand.peak += rows;
+                    demand.unheard += rows;
                     demand.incomplete |= !member.reported;
                 }
                 Life::Up => {
                     let need = member.needs.get(group);
-                    let (waiting, busy, peak, oldest) = need.map_or((0, 0, 0, 0), |n| {
-                        (n.waiting, n.busy, n.peak, n.oldest_wait_ms)
-                    });
+                    let (waiting, busy, oldest) =
+                        need.map_or((0, 0, 0), |n| (n.waiting, n.busy, n.oldest_wait_ms));
                     let silent = member.down_since_ms.is_some();
                     let cut_off = member
                         .down_since_ms
@@ -69,7 +74,11 @@ impl DataRole {
                     let rows = leased(&member.lease);
                     let running = if cut_off { rows } else { busy.min(rows) };
                     demand.current += waiting + running;
-                    demand.peak += peak.max(waiting + running);
+                    if cut_off {
+                        demand.unheard += waiting + running;
+                    } else {
+                        most = most.max(waiting + running);
+                    }
                     demand.waiting += waiting;
                     demand.oldest_wait_ms = demand.oldest_wait_ms.max(oldest);
                     // What a front end that does not come back runs is in its rows.
@@ -78,7 +87,20 @@ impl DataRole {
                 }
             }
         }
+        demand.certain = demand.unheard + most;
+        demand.capacity = instances
+            .map(|uid| self.leased(*uid) + self.available(*uid, now_ms))
+            .sum();
         demand
+    }
+
+    /// Whether what a front end sampled counts: it lives, and it is not cut off for so long that its slots count instead.
+    pub fn counts(&self, id: FrontEndId, now_ms: u64) -> bool {
+        self.members.get(&id).is_some_and(|member| {
+            let silent = member.down_since_ms;
+            let cut_off = silent.is_some_and(|at| now_ms >= at + self.settings.cut_off_grace_ms);
+            member.life == Life::Up && !cut_off
+        })
     }
 
     /// Slots of a group by what may be done with them.
@@ -97,15 +119,6 @@ impl DataRole {
         }
         counts.lent = counts.lent.saturating_sub(counts.quarantined);
         counts
-    }
-
-    /// The reported demand ends its window: later peaks start from what is now.
-    pub fn end_peak_window(&mut self, group: &GroupId) {
-        for member in self.members.values_mut() {
-            if let Some(need) = member.needs.get_mut(group) {
-                need.peak = need.waiting + need.busy;
-            }
-        }
     }
 
     /// Instances of a group that hold no slot of anybody, the youngest on-demand ones first: these can leave without a wait.

@@ -12,6 +12,7 @@ impl DataRole {
     /// Proof that a front end process is dead: its rows freeze, nothing of it is believed any more, its slots return as its requests are seen to end.
     pub fn on_dead(&mut self, id: FrontEndId, now_ms: u64) -> Effects {
         let mut effects = Effects::new();
+        self.buried.insert(id);
         self.die(id, now_ms);
         self.after_change(&Touched::All, now_ms, &mut effects);
         effects
@@ -42,6 +43,7 @@ impl DataRole {
             .map(|m| m.record.id)
             .collect();
         for id in older {
+            self.buried.insert(id);
             self.die(id, now_ms);
         }
     }

@@ -237,8 +237,9 @@ pub struct GroupDemand {
     pub waiting: u32,
     /// Slots in use, lingering ones included.
     pub busy: u32,
-    /// Highest `waiting + busy` since the last message that the data role acknowledged.
-    pub peak: u32,
     /// Age of the oldest waiting request in milliseconds.
     pub oldest_wait_ms: u32,
+    /// `waiting + busy` every [`GRID_MS`](super::joint::GRID_MS) since the last report, the newest last; at most
+    /// [`MOST_SAMPLES`](super::joint::MOST_SAMPLES).
+    pub samples: Vec<u32>,
 }

@@ -7,6 +7,7 @@
 //! * [`message`]: what the two say to each other.
 //! * [`front_end`]: the control state of a front end, beside the hot path.
 //! * [`data_role`]: the books; lending, departures and demand are further parts of it.
+//! * [`joint`]: the demand over all front ends at one moment; [`peaks`]: the highest of it; [`surge`]: whether it is more than there is.
 //! * [`placement`]: which instance lends the next slot; [`choice`]: which gets the next request.
 
 mod books;
@@ -17,12 +18,14 @@ mod departures;
 pub mod front_end;
 mod grants;
 mod instances;
+pub mod joint;
 pub mod message;
 pub mod peaks;
 pub mod placement;
 pub mod pool;
 mod sessions;
 mod stranded;
+pub mod surge;
 mod views;
 pub mod word;
 

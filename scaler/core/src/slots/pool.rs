@@ -46,8 +46,8 @@ pub trait SlotPool {
     fn cap_recall(&mut self, group: &GroupId, want: u32, must: u32);
     /// Requests in the waiting room of a group.
     fn waiting(&self, group: &GroupId) -> u32;
-    /// Highest number of waiting and running requests of the group since the last call, and now at least.
-    fn take_peak(&mut self, group: &GroupId) -> u32;
+    /// Requests of the group that wait, run and linger. Asked for every group many times a second.
+    fn load(&self, group: &GroupId) -> u32;
     /// Age of the oldest waiting request in milliseconds, 0 when none waits.
     fn oldest_wait_ms(&self, group: &GroupId) -> u32;
     /// Instances that refused a request with the scale-out signal since the last call.

@@ -21,6 +21,9 @@ impl DataRole {
     ) {
         let id = hello.member.id;
         let session = message.header.session;
+        if self.buried.contains(&id) {
+            return;
+        }
         // One that is being forgotten although it lives joins anew, behind that.
         let leaving = |member: &&Member| !(member.removing && member.life == Life::Up);
         let Some(member) = self.members.get(&id).filter(leaving) else {
@@ -67,7 +70,6 @@ impl DataRole {
                 let need = Need {
                     waiting: d.waiting,
                     busy: d.busy,
-                    peak: d.peak,
                     oldest_wait_ms: d.oldest_wait_ms,
                     recall: (0, 0),
                 };
@@ -120,7 +122,6 @@ impl DataRole {
             let need = member.needs.entry(demand.group.clone()).or_default();
             need.waiting = demand.waiting;
             need.busy = demand.busy;
-            need.peak = demand.peak;
             need.oldest_wait_ms = demand.oldest_wait_ms;
         }
         for (handle, count) in &sync.released {

@@ -5,7 +5,7 @@ use maniple_core::slots::{
     RemovalState,
     data_role::{Effect, Settings},
     message::{
-        DataRoleSays, Epoch, FrontEndId, FrontEndPod, FrontEndSays, GroupDemand, Hello,
+        DataRoleSays, Epoch, FrontEndId, FrontEndPod, FrontEndSays, Hello,
         InstanceUid, MemberRecord, Session,
     },
 };
@@ -147,20 +147,9 @@ fn demand_counts_what_is_lost_to_others_and_says_what_it_does_not_know() {
     );
     hello(&mut role, 2, 1, &[(1, 1)], 0);
     assert!(!role.demand(&group(), 0).incomplete);
-    sync(
-        &mut role,
-        1,
-        (2, 2),
-        &[],
-        Some(GroupDemand {
-            peak: 9,
-            ..demand(0, 1)
-        }),
-    );
+    sync(&mut role, 1, (2, 2), &[], Some(demand(0, 1)));
     let now = role.demand(&group(), 0);
-    assert_eq!((now.current, now.peak), (2, 10));
-    role.end_peak_window(&group());
-    assert_eq!(role.demand(&group(), 0).peak, 2);
+    assert_eq!((now.current, now.certain, now.unheard), (2, 1, 0));
     // Cut off: at first its last word counts, then all that it holds (5: 3 reported and 2 granted to its waiters).
     role.on_disconnected(FrontEndId(1), Session(1), 0);
     let (early, late) = (
@@ -168,6 +157,9 @@ fn demand_counts_what_is_lost_to_others_and_says_what_it_does_not_know() {
         role.demand(&group(), grace),
     );
     assert_eq!((early.current, late.current, late.incomplete), (2, 6, true));
+    assert_eq!((early.unheard, late.unheard, late.certain), (0, 5, 6));
+    let counts = |fe, now| role.counts(FrontEndId(fe), now);
+    assert!(counts(1, grace - 1) && !counts(1, grace) && counts(2, grace) && !counts(3, 0));
 }
 
 #[test]
@@ -212,4 +204,18 @@ fn no_more_runs_at_a_front_end_than_it_holds() {
     role.remove(InstanceUid(1), 0);
     role.on_drain_marked(InstanceUid(1), 0);
     assert_eq!(role.demand(&group(), 0).current, 2);
+}
+
+#[test]
+fn the_last_word_of_a_dead_front_end_does_not_bring_it_back() {
+    let mut role = role(&[1, 2], &[spec(1, 1, Some(Epoch(3)))]);
+    let settle = Settings::default().settle_ms;
+    role.on_dead(FrontEndId(1), 0);
+    let effects = role.on_outstanding(InstanceUid(1), 0, settle, settle);
+    assert_eq!(writes(&effects), [Effect::RemoveMember(FrontEndId(1))]);
+    role.on_member_removed(FrontEndId(1), settle);
+    // Said before it died, and late.
+    assert_eq!(hello(&mut role, 1, 1, &[(1, 1)], 0), []);
+    let effects = hello(&mut role, 2, 1, &[], 1);
+    assert_eq!(grants(&effects), [(2, 1, 1)]);
 }

@@ -63,8 +63,8 @@ pub(crate) fn demand(waiting: u32, busy: u32) -> GroupDemand {
         group: group(),
         waiting,
         busy,
-        peak: waiting + busy,
         oldest_wait_ms: 0,
+        samples: Vec::new(),
     }
 }
 

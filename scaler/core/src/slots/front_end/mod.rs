@@ -5,7 +5,7 @@
 
 mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     message::{
@@ -43,6 +43,8 @@ struct GroupState {
     must: u32,
     sent_waiting: u32,
     sent_busy: u32,
+    /// Not reported yet, the newest last.
+    samples: VecDeque<u32>,
 }
 
 /// What has to be looked at with the next flush.
@@ -83,6 +85,8 @@ pub struct FrontEnd {
     told_waiting: BTreeSet<GroupId>,
     /// None: everything.
     pending: Option<Pending>,
+    /// Point of the grid that was sampled last; none before the first.
+    sampled: Option<u64>,
 }
 
 impl FrontEnd {
@@ -104,6 +108,7 @@ impl FrontEnd {
             recalled: BTreeSet::new(),
             told_waiting: BTreeSet::new(),
             pending: None,
+            sampled: None,
         }
     }
 
@@ -239,7 +244,7 @@ impl FrontEnd {
         let mut demand = Vec::new();
         for group in &groups {
             let told = self.demand(group, pool);
-            if told.peak > 0 {
+            if told.waiting + told.busy > 0 || told.samples.iter().any(|seen| *seen > 0) {
                 demand.push(told);
             }
         }

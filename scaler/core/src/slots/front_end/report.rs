@@ -2,6 +2,7 @@
 
 use super::{FrontEnd, Link, Urgency};
 use crate::slots::{
+    joint::{GRID_MS, MOST_SAMPLES},
     message::{FrontEndSays, GroupDemand, GroupId, Handle, InstanceUid, Sync, ToDataRole},
     pool::SlotPool,
     word::Bar,
@@ -76,7 +77,14 @@ impl FrontEnd {
         }
         self.release_wanted(pool);
         self.note(pool);
+        // Where others wait, what runs here tells whether they wait for more than there is.
+        let mut asked = self.recalled.clone();
         let released = self.take_returned(pool);
+        let given = released.iter().filter_map(|(handle, _)| {
+            let uid = self.handles.get(handle)?;
+            Some(self.instances.get(uid)?.group.clone())
+        });
+        asked.extend(given);
         let shed: Vec<Handle> = pool
             .take_shed()
             .iter()
@@ -84,14 +92,23 @@ impl FrontEnd {
             .collect();
         let ack_owed = self.ack_owed;
         let mut demand = Vec::new();
-        for group in self.groups_to_look_at(rest) {
+        let mut groups = self.groups_to_look_at(rest);
+        let others = asked.iter().filter(|group| !groups.contains(group));
+        groups.extend(others.cloned().collect::<Vec<_>>());
+        groups.sort_unstable();
+        for group in groups {
             let waiting = pool.waiting(&group);
             if waiting != self.last_waiting(&group)
                 || (ack_owed && waiting > 0)
+                || (asked.contains(&group) && self.busy(&group, pool) != self.last_busy(&group))
                 || (rest && self.worth_telling(&group, pool))
             {
                 demand.push(self.demand(&group, pool));
             } else if rest {
+                // Nothing but 0: that is what the data role takes for what it is not told.
+                if let Some(state) = self.groups.get_mut(&group) {
+                    state.samples.clear();
+                }
                 self.forget_group(&group, pool);
             }
         }
@@ -111,7 +128,31 @@ impl FrontEnd {
 
     fn worth_telling(&self, group: &GroupId, pool: &impl SlotPool) -> bool {
         let state = &self.groups[group];
-        state.sent_busy > 0 || state.sent_waiting > 0 || self.busy(group, pool) > 0
+        state.sent_busy > 0
+            || state.sent_waiting > 0
+            || state.samples.iter().any(|seen| *seen > 0)
+            || self.busy(group, pool) > 0
+    }
+
+    fn last_busy(&self, group: &GroupId) -> u32 {
+        self.groups.get(group).map_or(0, |state| state.sent_busy)
+    }
+
+    /// Notes how many requests each group has here. To be called every [`GRID_MS`]; what was missed is filled up with what is now.
+    pub fn sample(&mut self, now_ms: u64, pool: &impl SlotPool) {
+        let point = now_ms / GRID_MS;
+        let missed = self.sampled.map_or(1, |last| point.saturating_sub(last));
+        self.sampled = Some(point);
+        let times = usize::try_from(missed).map_or(MOST_SAMPLES, |n| n.min(MOST_SAMPLES));
+        for group in self.members.keys() {
+            let Some(state) = self.groups.get_mut(group) else {
+                continue;
+            };
+            let load = pool.load(group);
+            state.samples.extend(std::iter::repeat_n(load, times));
+            let old = state.samples.len().saturating_sub(MOST_SAMPLES);
+            state.samples.drain(..old);
+        }
     }
 
     pub(super) fn busy(&self, group: &GroupId, pool: &impl SlotPool) -> u32 {
@@ -191,10 +232,10 @@ impl FrontEnd {
     pub(super) fn demand(&mut self, group: &GroupId, pool: &mut impl SlotPool) -> GroupDemand {
         let waiting = pool.waiting(group);
         let busy = self.busy(group, pool);
-        let peak = pool.take_peak(group).max(waiting + busy);
         let state = self.groups.entry(group.clone()).or_default();
         state.sent_waiting = waiting;
         state.sent_busy = busy;
+        let samples = state.samples.drain(..).collect();
         if waiting > 0 {
             self.told_waiting.insert(group.clone());
         } else {
@@ -204,8 +245,8 @@ impl FrontEnd {
             group: group.clone(),
             waiting,
             busy,
-            peak,
             oldest_wait_ms: pool.oldest_wait_ms(group),
+            samples,
         }
     }
 }
