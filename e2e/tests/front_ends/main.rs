@@ -63,10 +63,10 @@ async fn calm(scene: &Scene) -> Result<()> {
         },
     )
     .await?;
-    scene.take().await;
+    scene.take();
     let begin = Instant::now();
     tokio::time::sleep(CALM).await;
-    let sent = scene.take().await;
+    let sent = scene.take();
     for (app, sent) in scene.apps.iter().zip(&sent) {
         let verdict = judge(app, sent, &[]);
         verdict.require()?;
@@ -107,7 +107,7 @@ async fn chaos(scene: &Scene) -> Result<()> {
         Ok(text) => Duration::from_secs(text.parse().context(CHAOS_VARIABLE)?),
         Err(_) => CHAOS,
     };
-    scene.take().await;
+    scene.take();
     let mut faults = Faults::new(scene);
     let begin = Instant::now();
     while begin.elapsed() < length {
@@ -122,7 +122,7 @@ async fn chaos(scene: &Scene) -> Result<()> {
         app.load.none();
     }
     scene.at_rest().await?;
-    let sent = scene.take().await;
+    let sent = scene.take();
     let log = faults.log();
     let mut problems = Vec::new();
     for (app, sent) in scene.apps.iter().zip(&sent) {
@@ -147,10 +147,10 @@ async fn roll(scene: &Scene) -> Result<()> {
     }
     for deployment in [front_ends::deployment(), "maniple-scaler".to_owned()] {
         let begin = Instant::now();
-        scene.take().await;
+        scene.take();
         scene.roll(&deployment).await?;
         let took = begin.elapsed();
-        let sent = scene.take().await;
+        let sent = scene.take();
         for (app, sent) in scene.apps.iter().zip(&sent) {
             let verdict = judge(app, sent, &[]);
             println!(

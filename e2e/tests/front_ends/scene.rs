@@ -177,7 +177,7 @@ impl Scene {
     }
 
     /// What clients sent since the last call, by app.
-    pub(super) async fn take(&self) -> Vec<Vec<Sent>> {
+    pub(super) fn take(&self) -> Vec<Vec<Sent>> {
         self.apps.iter().map(|app| app.load.take()).collect()
     }
 

@@ -80,10 +80,10 @@ pub(super) fn judge(app: &HttpApp, sent: &[Sent], faults: &[Fault]) -> Verdict {
             {
                 verdict.with_the_dead += 1;
             }
-            Outcome::Broken(_) if faults.iter().any(|f| f.ended_front_end_of(one)) => {
+            Outcome::Broken(_) if faults.iter().any(|f| f.ended_front_end_of(one, SLACK)) => {
                 verdict.with_the_dead += 1;
             }
-            Outcome::NotSent(_) if faults.iter().any(|f| f.ended_front_end_of(one)) => {
+            Outcome::NotSent(_) if faults.iter().any(|f| f.ended_front_end_of(one, FORGOTTEN)) => {
                 verdict.not_sent += 1;
             }
             other => verdict.problem(format!(
@@ -97,12 +97,12 @@ pub(super) fn judge(app: &HttpApp, sent: &[Sent], faults: &[Fault]) -> Verdict {
 }
 
 impl Fault {
-    /// Whether it killed the front end that had the request.
-    fn ended_front_end_of(&self, one: &Sent) -> bool {
+    /// Whether it killed the front end to which the request went, at most `before` its client began.
+    fn ended_front_end_of(&self, one: &Sent, before: Duration) -> bool {
         self.kind == Kind::KillFront
             && self.victim == one.door
             && self.at <= one.ended + SLACK
-            && self.at + FORGOTTEN >= one.started
+            && self.at + before >= one.started
     }
 
     /// Whether it killed an instance of the app while the request was under way.
