@@ -243,10 +243,11 @@ impl Shared {
         let usage = place.usage();
         let service = service_fn(move |request| {
             let (proxy, busy) = (own.clone(), usage.begin());
-            async move {
+            // Some KiB that would be moved several times, and that idle connections would keep room for.
+            Box::pin(async move {
                 let response = proxy.handle(request, origin).await;
                 Ok::<_, Infallible>(response.map(|body| BusyBody::new(body, busy)))
-            }
+            })
         });
         let mut builder = self.builder.as_ref().clone();
         builder.http1().timer(HeadTimer::default());

@@ -35,7 +35,8 @@ impl Idle {
         loop {
             let (mut connection, reused) = match self.take().await {
                 Some(connection) => (connection, true),
-                None => match connect(dial).await {
+                // Rare, and large: without the box every request makes room for it.
+                None => match Box::pin(connect(dial)).await {
                     Ok(connection) => (connection, false),
                     Err(reason) => return Err(SendError::not_sent(request, reason)),
                 },

@@ -132,7 +132,7 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Connection), SendError> {
         match protocol {
             Protocol::Http1 => self.idle.send(&self.dial, request).await,
-            Protocol::H2c => self.shared.send(&self.dial, request).await,
+            Protocol::H2c => Box::pin(self.shared.send(&self.dial, request)).await,
         }
     }
 
