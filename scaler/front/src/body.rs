@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use crate::{
+    headers::clean_trailers,
     observe::{End, Record},
     pool::Slot,
     upstream::{BodyShare, Connection, Progress, Silence},
@@ -219,9 +220,12 @@ impl GuardedBody {
                 }
                 None => Poll::Pending,
             },
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(silence) = &mut self.silence {
                     silence.broken();
+                }
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
                 }
                 if let (Some(record), Some(data)) = (&mut self.record, frame.data_ref()) {
                     record.bytes += data.len() as u64;

@@ -114,6 +114,16 @@ pub fn incoming(headers: &mut HeaderMap, request_id: HeaderValue) {
     headers.insert(REQUEST_ID, request_id);
 }
 
+/// Takes out of trailers what only a head may say (RFC 9110 section 6.5.1): where the body ends, whom the request is for, what the host believes, and
+/// what belongs to one connection, with which HTTP/2 would never end the body.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_trusted(trailers);
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TE] {
+        trailers.remove(name);
+    }
+}
+
 /// `00-<32 hex>-<16 hex>-<2 hex>` with ids other than zero, W3C Trace Context section 3.2.
 pub(crate) fn valid_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| {

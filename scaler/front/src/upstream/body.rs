@@ -20,6 +20,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use parking_lot::Mutex;
 
 use super::silence::Silence;
+use crate::headers::clean_trailers;
 
 /// Most bytes of a body that are kept to be sent once more. The parts share the memory they were read into.
 const KEPT_BYTES: usize = 16 * 1024;
@@ -334,7 +335,15 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => body.poll(cx),
+            Self::Client(body) => {
+                let mut polled = body.poll(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &mut polled
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    clean_trailers(trailers);
+                }
+                polled
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{get, get_request, raw, send},
+    client::{get, get_request, raw, send, send_http2},
     cluster::{Front, HOST, Hub, settings, until},
     instance::Instance,
 };
@@ -140,6 +140,28 @@ async fn a_second_response_that_nobody_asked_for_reaches_nobody() {
         let (status, body) = get(front.address, "/x").await;
         assert!(body != "evil", "{status}");
     }
+    idle(&front).await;
+}
+
+#[tokio::test]
+async fn trailers_that_belong_to_a_connection_do_not_stop_http2() {
+    let hub = Hub::start();
+    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\nconnection: close\r\ntransfer-encoding: chunked\r\nx-end: yes\r\n\r\n";
+    hub.add(1, kept(answer).await, 1);
+    let front = Front::start(&hub, 1, settings()).await;
+    let mut request = get_request("/x");
+    *request.uri_mut() = format!("http://{HOST}/x").parse().unwrap();
+    let response = send_http2(front.address, request).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body());
+    let body = tokio::time::timeout(Duration::from_secs(10), body)
+        .await
+        .expect("the body ends")
+        .unwrap();
+    let trailers = body.trailers().unwrap();
+    assert_eq!(
+        (trailers.len(), &trailers["x-end"]),
+        (1, &"yes".parse().unwrap())
+    );
     idle(&front).await;
 }
 
