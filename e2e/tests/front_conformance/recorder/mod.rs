@@ -1,5 +1,7 @@
 //! An instance on a plain socket that writes down every request as it came, byte by byte, and reads them by the strict rules only.
 
+pub(crate) mod http2;
+
 use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
