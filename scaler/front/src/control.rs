@@ -6,13 +6,20 @@ use std::{collections::HashMap, time::Duration};
 
 use maniple_core::slots::{
     front_end::{FrontEnd, LeadAnswer, Urgency},
+    joint::GRID_MS,
     message::{DataRoleSays, InstanceUid, MemberRecord, ToDataRole, ToFrontEnd},
     pool::SlotPool,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{cold::StartAges, pool::Pool};
+use crate::{
+    cold::StartAges,
+    pool::{Pool, now_ms},
+};
 
 /// One stream to one data role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,6 +111,8 @@ impl Control {
     /// Runs until `stop`, then until every slot is back and the Bye is said, or nobody is there to say it to.
     pub async fn run(mut self, mut events: mpsc::Receiver<StreamEvent>, stop: CancellationToken) {
         let mut idle = tokio::time::interval(self.settings.idle_return / 2);
+        let mut sample = tokio::time::interval(Duration::from_millis(GRID_MS));
+        sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut leaving = false;
         loop {
             self.state.note(&mut self.pool);
@@ -117,6 +126,7 @@ impl Control {
                 () = pool.changed() => {}
                 () = tokio::time::sleep_until(due) => {}
                 _ = idle.tick() => self.return_idle(),
+                _ = sample.tick() => self.state.sample(now_ms(), &self.pool),
                 () = stop.cancelled(), if !leaving => leaving = true,
             }
             self.flush_if_due(leaving);

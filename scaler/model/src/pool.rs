@@ -181,8 +181,13 @@ impl SlotPool for PlainPool {
         self.rooms.get(group).map_or(0, |room| room.waiting)
     }
 
-    fn take_peak(&mut self, _group: &GroupId) -> u32 {
-        0
+    fn load(&self, group: &GroupId) -> u32 {
+        let entries = self.entries.values();
+        let words = entries.filter(|e| e.info.group == *group).map(|e| e.word);
+        let used: u32 = words
+            .map(|word| u32::from(word.busy()) + u32::from(word.linger()))
+            .sum();
+        used + self.waiting(group)
     }
 
     fn oldest_wait_ms(&self, _group: &GroupId) -> u32 {

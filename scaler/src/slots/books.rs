@@ -11,8 +11,8 @@ use super::view::{DemandEvent, RoleView};
 use super::wire::{encode_from_data_role, encode_start};
 use maniple_core::slots::data_role::{DataRole, Deposed, Effect, Effects, Settings};
 use maniple_core::slots::message::{
-    DataRoleSays, FrontEndId, FrontEndSays, GroupId, InstanceUid, MemberRecord, Session,
-    ToDataRole, ToFrontEnd,
+    DataRoleSays, FrontEndId, FrontEndSays, GroupDemand, GroupId, InstanceUid, MemberRecord,
+    Session, ToDataRole, ToFrontEnd,
 };
 use maniple_proto::slots::FromDataRole;
 use std::collections::HashMap;
@@ -34,6 +34,8 @@ pub(super) struct Books<C> {
     pub(super) metrics: SlotsMetrics,
     served: bool,
     speakers: HashMap<ConnectionId, Speaker>,
+    /// Groups in which more may wait than is there, and when that is looked at again.
+    surges: HashMap<GroupId, u64>,
     streams: HashMap<FrontEndId, ConnectionId>,
     pub(super) front_ends: FrontEnds,
     pub(super) groups: Groups,
@@ -60,6 +62,7 @@ impl<C: Cluster> Books<C> {
             metrics,
             served: record.served,
             speakers: HashMap::new(),
+            surges: HashMap::new(),
             streams: HashMap::new(),
             front_ends: FrontEnds::new(record, members),
             groups: Groups::default(),
@@ -129,6 +132,7 @@ impl<C: Cluster> Books<C> {
             }
             let effects = self.role.on_message(id, message, now_ms)?;
             self.act(effects);
+            self.sampled(id, &hello.demand, now_ms);
             self.tell_all(now_ms);
             return Ok(());
         }
@@ -139,6 +143,7 @@ impl<C: Cluster> Books<C> {
         self.act(effects);
         match &message.body {
             FrontEndSays::Sync(sync) => {
+                self.sampled(from, &sync.demand, now_ms);
                 for demand in &sync.demand {
                     self.tell(&demand.group, now_ms);
                 }
@@ -183,7 +188,6 @@ impl<C: Cluster> Books<C> {
         self.metrics.members.set(members);
         for group in self.groups.declared() {
             self.tell(&group, now_ms);
-            self.role.end_peak_window(&group);
             self.shrink(&group, now_ms);
             self.metrics.group(&group, self.role.slots(&group, now_ms));
         }
@@ -349,6 +353,40 @@ impl<C: Cluster> Books<C> {
         };
         if let Some((key, view)) = known.news(group, &self.role, now_ms) {
             let _ = self.demand.send(DemandEvent::Group(key, view));
+        }
+        match known.surge_due_ms(now_ms) {
+            Some(due_ms) => {
+                self.surges.insert(group.clone(), due_ms);
+            }
+            None if self.surges.is_empty() => {}
+            None => drop(self.surges.remove(group)),
+        }
+    }
+
+    fn sampled(&mut self, from: FrontEndId, demand: &[GroupDemand], now_ms: u64) {
+        for demand in demand {
+            if let Some(known) = self.groups.get_mut(&demand.group) {
+                known.sampled(from, &demand.samples, now_ms);
+            }
+        }
+    }
+
+    /// When [`Books::surged`] has to be called.
+    pub(super) fn surge_due_ms(&self) -> Option<u64> {
+        self.surges.values().min().copied()
+    }
+
+    /// Looks again at the groups in which more may wait than is there.
+    pub(super) fn surged(&mut self, now_ms: u64) {
+        let due: Vec<_> = self
+            .surges
+            .iter()
+            .filter(|(_, due)| **due <= now_ms)
+            .collect();
+        let due: Vec<_> = due.into_iter().map(|(group, _)| group.clone()).collect();
+        for group in due {
+            self.surges.remove(&group);
+            self.tell(&group, now_ms);
         }
     }
 }

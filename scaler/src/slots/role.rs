@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How often time-outs are looked at and peaks are taken.
@@ -332,11 +332,16 @@ impl<C: Cluster> SlotsRole<C> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let surge = books.surge_due_ms();
+            let surge = surge.map(|at| self.started + Duration::from_millis(at));
             tokio::select! {
                 // What was written comes first: it never waits behind new work.
                 biased;
                 Some(done) = done.recv() => books.done(done?, self.now_ms()),
                 _ = tick.tick() => books.tick(self.now_ms()),
+                () = sleep_until(surge.unwrap_or(self.started)), if surge.is_some() => {
+                    books.surged(self.now_ms());
+                }
                 Some(seen) = pods.front_ends.recv() => {
                     books.front_end_pod(&seen, self.now_ms());
                 }

@@ -203,8 +203,8 @@ fn decode(message: FromFrontEnd) -> Result<ToDataRole> {
                 group: GroupId::new(&demand.group),
                 waiting: demand.waiting,
                 busy: demand.busy,
-                peak: demand.peak,
                 oldest_wait_ms: demand.oldest_wait_ms,
+                samples: demand.samples,
             })
             .collect()
     };

@@ -5,8 +5,8 @@ use maniple_core::slots::{
     RemovalState,
     data_role::{Effect, Settings},
     message::{
-        DataRoleSays, Epoch, FrontEndId, FrontEndPod, FrontEndSays, Hello,
-        InstanceUid, MemberRecord, Session,
+        DataRoleSays, Epoch, FrontEndId, FrontEndPod, FrontEndSays, Hello, InstanceUid,
+        MemberRecord, Session,
     },
 };
 

@@ -20,9 +20,7 @@ pub(crate) struct Cell {
     word: AtomicU64,
     /// Slots to be returned as they become free, after the cap was lowered.
     trim: AtomicU32,
-    /// Highest number in use since [`Cell::take_peak`].
-    peak: AtomicU32,
-    /// The same since [`Cell::take_idle_peak`].
+    /// Highest number in use since [`Cell::take_idle_peak`].
     idle_peak: AtomicU32,
 }
 
@@ -31,7 +29,6 @@ impl Cell {
         Self {
             word: AtomicU64::new(word.to_bits()),
             trim: AtomicU32::new(0),
-            peak: AtomicU32::new(0),
             idle_peak: AtomicU32::new(0),
         }
     }
@@ -65,11 +62,9 @@ impl Cell {
         }) else {
             return false;
         };
-        for peak in [&self.peak, &self.idle_peak] {
-            // The plain read first: the value rarely rises, and a write would take the cache line from everybody.
-            if peak.load(Ordering::Relaxed) < used {
-                peak.fetch_max(used, Ordering::Relaxed);
-            }
+        // The plain read first: the value rarely rises, and a write would take the cache line from everybody.
+        if self.idle_peak.load(Ordering::Relaxed) < used {
+            self.idle_peak.fetch_max(used, Ordering::Relaxed);
         }
         true
     }
@@ -162,14 +157,6 @@ impl Cell {
     pub(crate) fn trim(&self, excess: u16) {
         let now = self.release(excess);
         self.trim.store(u32::from(excess - now), Ordering::Release);
-    }
-
-    pub(crate) fn take_peak(&self) -> u32 {
-        let word = self.word();
-        self.peak.swap(
-            u32::from(word.busy()) + u32::from(word.linger()),
-            Ordering::Relaxed,
-        )
     }
 
     pub(crate) fn take_idle_peak(&self) -> u32 {

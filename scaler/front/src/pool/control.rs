@@ -119,14 +119,10 @@ impl SlotPool for Pool {
         self.group(group).map_or(0, |group| group.gate.waiting())
     }
 
-    fn take_peak(&mut self, group: &GroupId) -> u32 {
+    fn load(&self, group: &GroupId) -> u32 {
         self.group(group).map_or(0, |group| {
-            let used: u32 = group
-                .instances()
-                .iter()
-                .map(|lane| lane.cell.take_peak())
-                .sum();
-            used + group.gate.take_peak_waiting()
+            let (_, busy, linger) = group.slots();
+            busy + linger + group.waiting()
         })
     }
 

@@ -59,7 +59,6 @@ struct Room<L> {
 pub(crate) struct Gate<L> {
     room: Mutex<Room<L>>,
     waiting: AtomicU32,
-    peak_waiting: AtomicU32,
     /// Slots that others ask for as soon as they are free.
     want: AtomicU32,
     /// Slots that have to go back when their request ends, once the turn is over.
@@ -76,7 +75,6 @@ impl<L: Lane> Gate<L> {
                 handed: BTreeMap::new(),
             }),
             waiting: AtomicU32::new(0),
-            peak_waiting: AtomicU32::new(0),
             want: AtomicU32::new(0),
             must: AtomicU32::new(0),
             turn_ends_ms: AtomicU64::new(0),
@@ -85,10 +83,6 @@ impl<L: Lane> Gate<L> {
 
     pub(crate) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn take_peak_waiting(&self) -> u32 {
-        self.peak_waiting.swap(self.waiting(), Ordering::Relaxed)
     }
 
     pub(crate) fn oldest_since_ms(&self) -> Option<u64> {
@@ -133,9 +127,6 @@ impl<L: Lane> Gate<L> {
 
     fn note_waiting(&self, count: u32) {
         self.waiting.store(count, Ordering::Release);
-        if self.peak_waiting.load(Ordering::Relaxed) < count {
-            self.peak_waiting.fetch_max(count, Ordering::Relaxed);
-        }
     }
 
     /// Gives free slots to those who wait, the oldest first.

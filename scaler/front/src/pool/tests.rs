@@ -59,8 +59,8 @@ impl SlotPool for LooksEverywhere {
     fn waiting(&self, group: &GroupId) -> u32 {
         self.0.waiting(group)
     }
-    fn take_peak(&mut self, group: &GroupId) -> u32 {
-        self.0.take_peak(group)
+    fn load(&self, group: &GroupId) -> u32 {
+        self.0.load(group)
     }
     fn oldest_wait_ms(&self, group: &GroupId) -> u32 {
         self.0.oldest_wait_ms(group)

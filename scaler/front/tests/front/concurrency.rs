@@ -156,10 +156,13 @@ async fn the_room_is_bounded_by_count_and_time_and_says_so() {
         text.contains("\"error\":\"waiting-room-timeout\""),
         "{text}"
     );
+    until("what runs is told", async || {
+        let demand = hub.look(|role| role.demand(&group(), 0)).await;
+        (demand.current, demand.certain) == (1, 1)
+    })
+    .await;
     instance.open.send_replace(true);
     assert_eq!(held.await.unwrap().1, "held");
-    let demand = hub.look(|role| role.demand(&group(), 0)).await;
-    assert!(demand.peak >= 1, "{demand:?}");
 }
 
 #[tokio::test]

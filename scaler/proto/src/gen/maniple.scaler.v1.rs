@@ -517,12 +517,12 @@ pub struct GroupDemand {
     /// Slots in use, lingering ones included.
     #[prost(uint32, tag = "3")]
     pub busy: u32,
-    /// Highest waiting + busy since the last message that was acknowledged.
-    #[prost(uint32, tag = "4")]
-    pub peak: u32,
     /// Age of the oldest waiting request in milliseconds.
     #[prost(uint32, tag = "5")]
     pub oldest_wait_ms: u32,
+    /// waiting + busy every 20 ms since the last report of the group, the newest last; at most the 64 newest. Summed over the front ends by age.
+    #[prost(uint32, repeated, tag = "6")]
+    pub samples: ::prost::alloc::vec::Vec<u32>,
 }
 /// Changes since the last message.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -767,7 +767,7 @@ pub mod slots_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0010-request-slots.md.
+    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0011-request-slots.md.
     #[derive(Debug, Clone)]
     pub struct SlotsClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -900,7 +900,7 @@ pub mod slots_server {
             request: tonic::Request<tonic::Streaming<super::FromFrontEnd>>,
         ) -> std::result::Result<tonic::Response<Self::JoinStream>, tonic::Status>;
     }
-    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0010-request-slots.md.
+    /// How front ends and the data role of the scaler share the concurrency of instances. The rules: docs/adr/0011-request-slots.md.
     #[derive(Debug)]
     pub struct SlotsServer<T> {
         inner: Arc<T>,

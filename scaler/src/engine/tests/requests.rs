@@ -142,8 +142,8 @@ impl Front {
             group: GroupId::new("ns/shop/http"),
             waiting: left,
             busy,
-            peak: left + busy,
             oldest_wait_ms: 0,
+            samples: vec![left + busy],
         };
         self.say(FrontEndSays::Sync(Sync {
             released,

@@ -363,7 +363,7 @@ fn demand(waiting: u32, busy: u32) -> Vec<GroupDemand> {
         group: GroupId::new(GROUP),
         waiting,
         busy,
-        peak: waiting + busy,
         oldest_wait_ms: 0,
+        samples: vec![waiting + busy],
     }]
 }

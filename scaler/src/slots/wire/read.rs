@@ -147,8 +147,8 @@ fn demand(said: proto::GroupDemand) -> GroupDemand {
         group: GroupId::new(&said.group),
         waiting: said.waiting,
         busy: said.busy,
-        peak: said.peak,
         oldest_wait_ms: said.oldest_wait_ms,
+        samples: said.samples,
     }
 }
 

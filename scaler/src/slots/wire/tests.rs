@@ -1,4 +1,5 @@
 use super::*;
+use maniple_core::slots::joint::MOST_SAMPLES;
 use maniple_core::slots::message::{
     DataRoleSays, Epoch, FrontEndId, FrontEndPod, FrontEndSays, GroupDemand, Handle, Header,
     HeldSlots, Hello, InstanceInfo, InstanceUid, MemberRecord, Rank, Seq, Session, Sync, Tier,
@@ -25,14 +26,17 @@ fn slots() -> impl Strategy<Value = Vec<(Handle, u16)>> {
 }
 
 fn demand() -> impl Strategy<Value = Vec<GroupDemand>> {
-    let one = (group(), any::<[u32; 4]>()).prop_map(|(group, [waiting, busy, peak, oldest])| {
-        GroupDemand {
-            group,
-            waiting,
-            busy,
-            peak,
-            oldest_wait_ms: oldest,
-        }
+    let parts = (
+        group(),
+        any::<[u32; 3]>(),
+        vec(any::<u32>(), 0..MOST_SAMPLES),
+    );
+    let one = parts.prop_map(|(group, [waiting, busy, oldest], samples)| GroupDemand {
+        group,
+        waiting,
+        busy,
+        oldest_wait_ms: oldest,
+        samples,
     });
     vec(one, 0..4)
 }

@@ -167,8 +167,8 @@ fn demand(said: &GroupDemand) -> proto::GroupDemand {
         group: said.group.as_str().to_owned(),
         waiting: said.waiting,
         busy: said.busy,
-        peak: said.peak,
         oldest_wait_ms: said.oldest_wait_ms,
+        samples: said.samples.clone(),
     }
 }
 
