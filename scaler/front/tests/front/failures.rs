@@ -198,3 +198,35 @@ async fn unknown_hosts_are_not_found() {
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&text).contains("\"error\":\"unknown-host\""));
 }
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_a_timeout_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut drip = &b"HTTP/1.1 200 OK\r\nx: "[..];
+                // Until the front end closes.
+                while stream.write_all(drip).await.is_ok() {
+                    drip = b"x";
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+    });
+    let limited = GroupSettings {
+        response_limit: Some(Duration::from_millis(200)),
+        probe_path: None,
+        ..settings()
+    };
+    let (_hub, front) = one(address, limited).await;
+    let (status, body) = get(front.address, "/x").await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{body}");
+    assert!(body.contains("response-timeout"), "{body}");
+    until("the slot is free", async || {
+        let (_, busy, linger) = front.group().slots();
+        busy + linger == 0
+    })
+    .await;
+}
