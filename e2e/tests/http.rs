@@ -178,8 +178,8 @@ async fn scale_in_cuts_nothing(scene: &Scene) -> Result<()> {
         |seen| *seen > 0,
     )
     .await?;
-    // What one instance takes, also when the peaks of both front ends are added up.
-    clients.so_many(usize::try_from(C)? / 2);
+    // Fewer than one instance takes, and always spread anew over the front ends.
+    clients.so_many(usize::try_from(C)? - 1);
     until(
         "one instance",
         LIMIT,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Due times that are watched.
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 
 #[tokio::test]
 async fn a_minute_timer_fires_once_for_each_due_time_from_zero() -> Result<()> {
