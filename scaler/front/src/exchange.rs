@@ -74,9 +74,9 @@ async fn finish(
             discard(response.into_body(), held, limit).await;
         }
         Ok(Err(SendError::NotSent { .. })) => slot.refused(),
-        Ok(Err(SendError::Unprocessed(_))) => slot.unsent(),
+        Ok(Err(SendError::Unprocessed(_) | SendError::Lost { sent: false, .. })) => slot.unsent(),
         // The request body broke off with its client, so the end of the request is not seen.
-        Ok(Err(SendError::Lost(_))) => drop(slot),
+        Ok(Err(SendError::Lost { .. })) => drop(slot),
         Err(_) => slot.complete(),
     }
 }

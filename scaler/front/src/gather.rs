@@ -3,7 +3,11 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -16,7 +20,40 @@ const SMALL: usize = 2048;
 
 /// A connection on which head and body of a small message leave as one part.
 #[derive(Debug)]
-pub(crate) struct Gather(pub(crate) TcpStream);
+pub(crate) struct Gather {
+    stream: TcpStream,
+    written: Written,
+}
+
+/// How many bytes of a connection the kernel has taken so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written(Arc<AtomicU64>);
+
+impl Written {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Gather {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            written: Written::default(),
+        }
+    }
+
+    pub(crate) fn written(&self) -> Written {
+        self.written.clone()
+    }
+
+    fn count(&self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if let Ok(count) = written {
+            self.written.0.fetch_add(count as u64, Ordering::Release);
+        }
+        Poll::Ready(written)
+    }
+}
 
 impl AsyncRead for Gather {
     fn poll_read(
@@ -24,7 +61,7 @@ impl AsyncRead for Gather {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -34,7 +71,8 @@ impl AsyncWrite for Gather {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -42,15 +80,15 @@ impl AsyncWrite for Gather {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
         if let [one] = parts {
-            return stream.poll_write(cx, one);
+            return self.poll_write(cx, one);
         }
         let mut small = [0; SMALL];
-        match gather(parts, &mut small) {
-            Some(bytes) => stream.poll_write(cx, bytes),
-            None => stream.poll_write_vectored(cx, parts),
+        if let Some(bytes) = gather(parts, &mut small) {
+            return self.poll_write(cx, bytes);
         }
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, parts));
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -58,11 +96,11 @@ impl AsyncWrite for Gather {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

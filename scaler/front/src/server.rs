@@ -217,7 +217,7 @@ impl Shared {
         match handshakes {
             None => {
                 let _open = metrics.connection("http");
-                self.serve(Gather(stream), origin(Scheme::Http)).await;
+                self.serve(Gather::new(stream), origin(Scheme::Http)).await;
             }
             Some(handshakes) => {
                 let _open = metrics.connection("https");

@@ -185,13 +185,16 @@ impl Proxy {
                 }
                 Outcome::Again(whole)
             }
-            Err(SendError::Lost(error)) => {
+            Err(SendError::Lost { error, sent }) => {
                 let failure = match spare.body.as_ref().map(BodyShare::progress) {
                     Some(Progress::Broken) => Failure::Body,
                     Some(Progress::Silent) => Failure::Silent,
                     _ => Failure::Lost,
                 };
-                if failure == Failure::Lost {
+                if !sent {
+                    // A body that is broken from its first byte takes no instance away.
+                    slot.unsent();
+                } else if failure == Failure::Lost {
                     tracing::debug!(instance = ?slot.instance().uid(), %error, "no answer");
                     slot.broken();
                 } else {

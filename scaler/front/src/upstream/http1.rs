@@ -13,17 +13,22 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{CONNECT_LIMIT, Connection, Dial, RequestBody, SendError};
-use crate::gather::Gather;
+use crate::gather::{Gather, Written};
 
 /// An idle connection that was not used for longer is not used again: many servers close after 5 s (Node.js, uvicorn), the functions host after 130 s, and a
 /// request that meets the closing may have run.
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
-pub(super) type Sender = http1::SendRequest<RequestBody>;
+/// A connection, and what was written to it so far.
+#[derive(Debug)]
+pub struct Link {
+    sender: http1::SendRequest<RequestBody>,
+    written: Written,
+}
 
 /// Idle connections to one address, the one used last on top.
 #[derive(Debug, Default)]
-pub(super) struct Idle(Mutex<Vec<(Sender, Instant)>>);
+pub(super) struct Idle(Mutex<Vec<(Link, Instant)>>);
 
 impl Idle {
     pub(super) async fn send(
@@ -41,7 +46,8 @@ impl Idle {
                     Err(reason) => return Err(SendError::not_sent(request, reason)),
                 },
             };
-            match connection.try_send_request(request).await {
+            let before = connection.written.bytes();
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Connection::Http1(connection))),
                 Err(mut failed) => match failed.take_message() {
                     // The instance closed an idle connection while it was picked: the next one.
@@ -50,13 +56,19 @@ impl Idle {
                         let reason = failed.into_error().to_string();
                         return Err(SendError::not_sent(whole, reason));
                     }
-                    None => return Err(SendError::Lost(failed.into_error())),
+                    // Only this request was on its way.
+                    None => {
+                        return Err(SendError::Lost {
+                            error: failed.into_error(),
+                            sent: connection.written.bytes() > before,
+                        });
+                    }
                 },
             }
         }
     }
 
-    async fn take(&self) -> Option<Sender> {
+    async fn take(&self) -> Option<Link> {
         loop {
             let (mut connection, since) = self.0.lock().pop()?;
             if since.elapsed() > IDLE_LIMIT {
@@ -66,14 +78,14 @@ impl Idle {
                     .retain(|(_, since)| since.elapsed() <= IDLE_LIMIT);
                 continue;
             }
-            if ready(&mut connection).await {
+            if ready(&mut connection.sender).await {
                 return Some(connection);
             }
         }
     }
 
-    pub(super) fn put(&self, connection: Sender) {
-        if !connection.is_closed() {
+    pub(super) fn put(&self, connection: Link) {
+        if !connection.sender.is_closed() {
             self.0.lock().push((connection, Instant::now()));
         }
     }
@@ -93,7 +105,7 @@ fn say_where_the_body_ends(request: &mut Request<RequestBody>) {
 }
 
 /// Whether the connection can carry a request: it may still have to see that the one before has ended.
-async fn ready(connection: &mut Sender) -> bool {
+async fn ready(connection: &mut http1::SendRequest<RequestBody>) -> bool {
     if connection.is_closed() {
         return false;
     }
@@ -105,9 +117,11 @@ async fn ready(connection: &mut Sender) -> bool {
     }
 }
 
-async fn connect(dial: &Dial) -> Result<Sender, String> {
+async fn connect(dial: &Dial) -> Result<Link, String> {
     let stream = dial.connect().await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(Gather(stream)))
+    let stream = Gather::new(stream);
+    let written = stream.written();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| dial.told(error))?;
     tokio::spawn(async move {
@@ -115,5 +129,5 @@ async fn connect(dial: &Dial) -> Result<Sender, String> {
         connection.with_upgrades().await.ok();
     });
     sender.ready().await.map_err(|error| dial.told(error))?;
-    Ok(sender)
+    Ok(Link { sender, written })
 }

@@ -95,7 +95,8 @@ impl Shared {
                     }
                     let error = failed.into_error();
                     let Some(how) = unprocessed(&error) else {
-                        return Err(SendError::Lost(error));
+                        // What of it is under way on a shared connection is not known.
+                        return Err(SendError::Lost { error, sent: true });
                     };
                     if how == Unprocessed::GoingAway {
                         self.forget(&stream.0);

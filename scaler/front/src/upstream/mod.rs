@@ -35,7 +35,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from
 #[derive(Debug)]
 pub enum Connection {
     /// One request at a time.
-    Http1(hyper::client::conn::http1::SendRequest<RequestBody>),
+    Http1(http1::Link),
     /// Shared; a place on it.
     Http2(http2::Stream),
 }
@@ -61,8 +61,13 @@ pub enum SendError {
     },
     /// The instance did not look at it: it may be tried elsewhere.
     Unprocessed(Unprocessed),
-    /// It may have run.
-    Lost(hyper::Error),
+    /// There is no more of it than the instance has got.
+    Lost {
+        /// What happened.
+        error: hyper::Error,
+        /// Whether a byte of it may have left: then it may have run.
+        sent: bool,
+    },
 }
 
 impl SendError {

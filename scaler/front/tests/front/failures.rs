@@ -230,3 +230,31 @@ async fn a_head_that_never_ends_is_a_timeout_too() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_broken_from_its_first_byte_takes_no_slot_away() {
+    let hub = Hub::start();
+    let instance = Instance::start().await;
+    hub.add(1, instance.address, 1);
+    let front = Front::start(&hub, 1, settings()).await;
+    // Once on a new connection to the instance, and once on one that was used before.
+    for warm in [false, true] {
+        if warm {
+            assert_eq!(get(front.address, "/").await.0, StatusCode::OK);
+        }
+        let seen = instance.seen.total();
+        let mut client = tokio::net::TcpStream::connect(front.address).await.unwrap();
+        client
+            .write_all(
+                b"POST / HTTP/1.1\r\nhost: app.example\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            )
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("\"error\":\"request-body\""), "{answer}");
+        assert_eq!(instance.seen.total(), seen, "nothing was sent");
+        assert_eq!(front.group().slots().1 + front.group().slots().2, 0);
+    }
+}
