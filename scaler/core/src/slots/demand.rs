@@ -87,11 +87,40 @@ impl DataRole {
                 }
             }
         }
+        let resting = self.resting(instances.clone(), now_ms);
+        demand.current += resting;
+        demand.unheard += resting;
         demand.certain = demand.unheard + most;
         demand.capacity = instances
             .map(|uid| self.leased(*uid) + self.available(*uid, now_ms))
             .sum();
         demand
+    }
+
+    /// Slots of instances of earlier epochs that nobody may have, because a front end that is dead or cut off never said in this epoch what it held: of no use
+    /// until it is known, so that instances of this epoch have to replace them.
+    fn resting<'a>(&self, instances: impl Iterator<Item = &'a InstanceUid>, now_ms: u64) -> u32 {
+        let grace = self.settings.cut_off_grace_ms;
+        let unknown = self.members.values().any(|member| {
+            let gone = match member.life {
+                Life::Left => false,
+                Life::Dead { .. } => true,
+                Life::Up => member
+                    .down_since_ms
+                    .is_some_and(|since| now_ms >= since + grace),
+            };
+            gone && !member.reported
+        });
+        if !unknown {
+            return 0;
+        }
+        instances
+            .filter(|uid| self.claim(**uid).is_some_and(|claim| claim != self.epoch))
+            .map(|uid| {
+                let cap = u32::from(self.instances[uid].spec.cap);
+                cap.saturating_sub(self.leased(*uid) + self.available(*uid, now_ms))
+            })
+            .sum()
     }
 
     /// Whether what a front end sampled counts: it lives, and it is not cut off for so long that its slots count instead.

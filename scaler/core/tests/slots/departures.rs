@@ -80,6 +80,24 @@ fn a_member_that_died_unreported_blocks_old_instances_until_they_are_seen_idle()
 }
 
 #[test]
+fn capacity_that_rests_until_a_dead_front_end_is_accounted_for_is_replaced() {
+    let settle = Settings::default().settle_ms;
+    let mut role = role(&[1, 2], &[spec(1, 2, Some(Epoch(3)))]);
+    hello(&mut role, 1, 1, &[], 1);
+    assert_eq!(
+        role.demand(&group(), 0).current,
+        1,
+        "the second may still speak"
+    );
+    role.on_dead(FrontEndId(2), 0);
+    let now = role.demand(&group(), 0);
+    assert_eq!((now.current, now.certain, now.unheard), (3, 3, 2));
+    role.on_outstanding(InstanceUid(1), 0, settle, settle);
+    let now = role.demand(&group(), settle);
+    assert_eq!((now.current, now.unheard), (1, 0));
+}
+
+#[test]
 fn a_restarted_container_proves_the_death_of_the_process_before() {
     let mut role = role(&[1], &[spec(1, 2, Some(EPOCH))]);
     hello(&mut role, 1, 1, &[(1, 1)], 0);
