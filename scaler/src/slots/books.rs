@@ -132,7 +132,7 @@ impl<C: Cluster> Books<C> {
             }
             let effects = self.role.on_message(id, message, now_ms)?;
             self.act(effects);
-            self.sampled(id, &hello.demand, now_ms);
+            self.reported(id, &hello.demand, now_ms);
             self.tell_all(now_ms);
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl<C: Cluster> Books<C> {
         self.act(effects);
         match &message.body {
             FrontEndSays::Sync(sync) => {
-                self.sampled(from, &sync.demand, now_ms);
+                self.reported(from, &sync.demand, now_ms);
                 for demand in &sync.demand {
                     self.tell(&demand.group, now_ms);
                 }
@@ -363,10 +363,10 @@ impl<C: Cluster> Books<C> {
         }
     }
 
-    fn sampled(&mut self, from: FrontEndId, demand: &[GroupDemand], now_ms: u64) {
+    fn reported(&mut self, from: FrontEndId, demand: &[GroupDemand], now_ms: u64) {
         for demand in demand {
             if let Some(known) = self.groups.get_mut(&demand.group) {
-                known.sampled(from, &demand.samples, now_ms);
+                known.reported(from, demand, now_ms);
             }
         }
     }

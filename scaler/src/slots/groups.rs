@@ -7,10 +7,8 @@ use super::view::{GroupView, PodCounts};
 use crate::index::{GroupKey, HttpPlan};
 use maniple_core::slots::RemovalState;
 use maniple_core::slots::data_role::{DataRole, InstanceSpec};
-use maniple_core::slots::joint::{Joint, SEEN_AFTER_MS};
-use maniple_core::slots::message::{FrontEndId, GroupId, InstanceUid, Rank, Tier};
-use maniple_core::slots::peaks::Peaks;
-use maniple_core::slots::surge::Surge;
+use maniple_core::slots::gauge::Gauge;
+use maniple_core::slots::message::{FrontEndId, GroupDemand, GroupId, InstanceUid, Rank, Tier};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -45,11 +43,7 @@ pub(super) struct Group {
     wanted: Option<Aim>,
     /// When more instances were last wanted than before.
     rise: Option<Instant>,
-    joint: Joint,
-    surge: Surge,
-    peaks: Peaks,
-    /// Since when every front end is heard.
-    heard_since_ms: Option<u64>,
+    gauge: Gauge,
     told: Option<GroupView>,
     /// Empty instances that have gone.
     departed: u64,
@@ -133,14 +127,13 @@ impl Group {
     }
 
     /// What a front end saw of itself since its last report.
-    pub(super) fn sampled(&mut self, from: FrontEndId, samples: &[u32], now_ms: u64) {
-        self.joint.put(from, samples, now_ms);
+    pub(super) fn reported(&mut self, from: FrontEndId, report: &GroupDemand, now_ms: u64) {
+        self.gauge.put(from, report, now_ms);
     }
 
     /// When requests that are too many for the instances have to be looked at again.
     pub(super) fn surge_due_ms(&self, now_ms: u64) -> Option<u64> {
-        let after = self.surge.believed_in_ms(now_ms)?;
-        (after > 0).then(|| now_ms + after)
+        self.gauge.due_ms(now_ms)
     }
 
     /// What is new for the engine.
@@ -151,27 +144,11 @@ impl Group {
         now_ms: u64,
     ) -> Option<(GroupKey, GroupView)> {
         let key = &self.declared.as_ref()?.key;
-        let demand = role.demand(group, now_ms);
-        let seen = self.joint.advance(now_ms, |id| role.counts(id, now_ms));
-        let with_unheard = |seen: u32| seen.saturating_add(demand.unheard);
-        let excess = demand.current.saturating_sub(demand.capacity);
-        // Without an instance nothing moves between front ends, and each request that waits needs one.
-        let surges = self.surge.put(excess, now_ms) || demand.capacity == 0;
-        let current = if surges {
-            demand.current
-        } else {
-            with_unheard(self.joint.last()).max(demand.certain)
-        };
-        if demand.incomplete {
-            self.heard_since_ms = None;
-        } else {
-            self.heard_since_ms.get_or_insert(now_ms);
-        }
-        let unseen = |since| now_ms < since + SEEN_AFTER_MS;
+        let reading = self.gauge.read(role, group, now_ms);
         let view = GroupView {
-            current,
-            peak: self.peaks.put(with_unheard(seen).max(current), now_ms),
-            incomplete: self.heard_since_ms.is_none_or(unseen),
+            current: reading.current,
+            peak: reading.peak,
+            incomplete: reading.incomplete,
             pods: self.count(role),
         };
         if self.told == Some(view) {

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::message::FrontEndId;
+use super::message::{FrontEndId, GroupDemand};
 
 /// Distance between two samples in milliseconds.
 pub const GRID_MS: u64 = 20;
@@ -32,7 +32,7 @@ pub const SEEN_AFTER_MS: u64 = LAG_MS + MEAN_POINTS as u64 * GRID_MS;
 /// Points that a row keeps at most; what is older has been summed.
 const KEPT: u64 = 256;
 
-/// The samples of one front end; those before the first are 0, those after the last are like the last.
+/// The samples of one front end; those before the first are 0, those after the last are what it had when it reported them.
 #[derive(Clone, Debug, Default)]
 struct Row {
     first: u64,
@@ -56,12 +56,9 @@ impl Row {
         }
     }
 
-    /// Puts samples so that they end before point `end`.
-    fn put(&mut self, samples: &[u32], end: u64) {
+    /// Puts samples so that they end before point `end`; from then on it is `level`.
+    fn put(&mut self, samples: &[u32], level: u32, end: u64) {
         let samples = &samples[samples.len().saturating_sub(MOST_SAMPLES)..];
-        let Some(newest) = samples.last() else {
-            return;
-        };
         let start = end.saturating_sub(samples.len() as u64);
         if self.values.is_empty() && self.last == 0 {
             self.first = start;
@@ -79,7 +76,7 @@ impl Row {
             .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         self.first = self.first.min(start);
         self.values.extend(samples);
-        self.last = *newest;
+        self.last = level;
         self.forget(self.end().saturating_sub(KEPT));
     }
 
@@ -108,12 +105,11 @@ pub struct Joint {
 }
 
 impl Joint {
-    /// Takes in what a front end has just reported, the newest sample last. `now_ms` never goes back.
-    pub fn put(&mut self, from: FrontEndId, samples: &[u32], now_ms: u64) {
-        if !samples.is_empty() {
-            let row = self.rows.entry(from).or_default();
-            row.put(samples, now_ms / GRID_MS + 1);
-        }
+    /// Takes in what a front end has just reported. `now_ms` never goes back.
+    pub fn put(&mut self, from: FrontEndId, report: &GroupDemand, now_ms: u64) {
+        let level = report.waiting.saturating_add(report.busy);
+        let row = self.rows.entry(from).or_default();
+        row.put(&report.samples, level, now_ms / GRID_MS + 1);
     }
 
     /// Sums the points that have become old enough, over the front ends of which `counts` is true; the others are forgotten. The highest of the new

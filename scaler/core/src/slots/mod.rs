@@ -7,6 +7,7 @@
 //! * [`message`]: what the two say to each other.
 //! * [`front_end`]: the control state of a front end, beside the hot path.
 //! * [`data_role`]: the books; lending, departures and demand are further parts of it.
+//! * [`gauge`]: the demand as the decision hears it.
 //! * [`joint`]: the demand over all front ends at one moment; [`peaks`]: the highest of it; [`surge`]: whether it is more than there is.
 //! * [`placement`]: which instance lends the next slot; [`choice`]: which gets the next request.
 
@@ -16,6 +17,7 @@ pub mod data_role;
 mod demand;
 mod departures;
 pub mod front_end;
+pub mod gauge;
 mod grants;
 mod instances;
 pub mod joint;

@@ -1,7 +1,18 @@
 use super::*;
+use crate::slots::message::GroupId;
 
 const A: FrontEndId = FrontEndId(1);
 const B: FrontEndId = FrontEndId(2);
+
+fn report(samples: &[u32]) -> GroupDemand {
+    GroupDemand {
+        group: GroupId::new("g"),
+        waiting: 0,
+        busy: samples.last().copied().unwrap_or(0),
+        oldest_wait_ms: 0,
+        samples: samples.to_vec(),
+    }
+}
 
 fn all(_: FrontEndId) -> bool {
     true
@@ -19,7 +30,7 @@ fn play(
         for id in [A, B] {
             let end = now / GRID_MS + 1;
             let samples: Vec<_> = (end - 50..end).map(|point| of(id, point)).collect();
-            joint.put(id, &samples, now);
+            joint.put(id, &report(&samples), now);
         }
         highest = highest.max(joint.advance(now, all));
     }
@@ -59,7 +70,7 @@ fn what_is_not_told_stays_as_it_was_and_the_dead_are_forgotten() {
         joint.advance(second * 1_000, |id| id == A);
     }
     assert_eq!(joint.last(), 2);
-    joint.put(A, &[0], 50_000);
+    joint.put(A, &report(&[]), 50_000);
     for second in 50..60 {
         joint.advance(second * 1_000, all);
     }
@@ -69,11 +80,11 @@ fn what_is_not_told_stays_as_it_was_and_the_dead_are_forgotten() {
 #[test]
 fn reports_may_overlap_come_late_and_say_anything() {
     let mut joint = Joint::default();
-    joint.put(A, &[u32::MAX; 1_000], 10_000);
-    joint.put(A, &[1, 1], 10_010);
-    joint.put(B, &[u32::MAX], 10_000);
+    joint.put(A, &report(&[u32::MAX; 1_000]), 10_000);
+    joint.put(A, &report(&[1, 1]), 10_010);
+    joint.put(B, &report(&[u32::MAX]), 10_000);
     for now in [10_000, 12_000, 12_000, 14_000, 1_000_000, u64::MAX] {
-        joint.put(A, &[7], now);
+        joint.put(A, &report(&[7]), now);
         joint.advance(now, all);
         assert!(
             joint
