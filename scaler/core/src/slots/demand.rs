@@ -27,8 +27,6 @@ pub struct Demand {
     /// The most that is certain: `unheard`, and what the front end with the most of them had at one moment. `current` adds up reports of different
     /// moments, and a request that moved from one front end to another may be in both.
     pub certain: u32,
-    /// Requests that the instances there can have at a time, as far as they may be lent: slots lent and free.
-    pub capacity: u32,
     /// Requests waiting.
     pub waiting: u32,
     /// Age of the oldest waiting request in milliseconds, as reported.
@@ -91,10 +89,16 @@ impl DataRole {
         demand.current += resting;
         demand.unheard += resting;
         demand.certain = demand.unheard + most;
-        demand.capacity = instances
-            .map(|uid| self.leased(*uid) + self.available(*uid, now_ms))
-            .sum();
         demand
+    }
+
+    /// Requests that the instances of a group can have at a time, as far as they may be lent: slots lent and free of those that do not leave.
+    pub fn capacity(&self, group: &GroupId, now_ms: u64) -> u32 {
+        let instances = self.groups.get(group).into_iter().flatten();
+        let instances = instances.filter(|uid| !self.instances[*uid].drains());
+        instances
+            .map(|uid| self.leased(*uid) + self.available(*uid, now_ms))
+            .sum()
     }
 
     /// Slots of instances of earlier epochs that nobody may have, because a front end that is dead or cut off never said in this epoch what it held: of no use

@@ -42,15 +42,19 @@ impl Gauge {
         let demand = role.demand(group, now_ms);
         let seen = self.joint.advance(now_ms, |id| role.counts(id, now_ms));
         let with_unheard = |seen: u32| seen.saturating_add(demand.unheard);
-        if demand.current <= demand.capacity {
+        // Without a request that waits it is nothing but slots lent.
+        let capacity = if demand.waiting > 0 {
+            role.capacity(group, now_ms)
+        } else {
+            demand.current
+        };
+        if demand.current <= capacity {
             self.believed = 0;
         }
         // What was believed is on its way, and no reason to believe in one more.
-        let excess = demand
-            .current
-            .saturating_sub(demand.capacity.max(self.believed));
+        let excess = demand.current.saturating_sub(capacity.max(self.believed));
         // Without an instance nothing moves between front ends, and each request that waits needs one.
-        if self.surge.put(excess, now_ms) || demand.capacity == 0 {
+        if self.surge.put(excess, now_ms) || capacity == 0 {
             self.believed = self.believed.max(demand.current);
             self.surge = Surge::default();
         }

@@ -5,7 +5,8 @@
 //! shifted against each other by one or two points. A request that moves from one front end to another may stand in both or in none of them
 //! there. So single points are never summed for a decision. What is taken is the highest of three values that a shift cannot raise:
 //!
-//! * the mean over [`MEAN_POINTS`]: a shift only matters at both ends;
+//! * the mean over [`MEAN_POINTS`]: a shift only matters at both ends. Of requests that are shorter than the grid, the samples of two front ends are of
+//!   different moments, and the mean may be too high or too low by a few;
 //! * the sum of what each front end had at least over [`STEADY_POINTS`]: more than that ran at every moment that these have in common;
 //! * the value of a single front end.
 //!
