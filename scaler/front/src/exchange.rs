@@ -67,10 +67,18 @@ async fn finish(
     slot: Slot,
     body: Option<BodyShare>,
 ) {
-    let limit = Instant::now() + slot.group().settings().linger;
-    match tokio::time::timeout_at(limit, sending).await {
+    let (run_limit, linger) = {
+        let settings = slot.group().settings();
+        (settings.run_limit, settings.linger)
+    };
+    let answer = match run_limit {
+        Some(limit) => tokio::time::timeout(limit, sending).await,
+        None => Ok(sending.await),
+    };
+    match answer {
         Ok(Ok((response, connection))) => {
             let held = Held::new(slot, connection, body);
+            let limit = Instant::now() + linger;
             discard(response.into_body(), held, limit).await;
         }
         Ok(Err(SendError::NotSent { .. })) => slot.refused(),

@@ -99,6 +99,7 @@ fn settings(route: &RouteSpec) -> GroupSettings {
         patience: route.patience,
         response_limit: Some(limit),
         linger: limit + settle(),
+        run_limit: route.run_limit.map(|limit| limit + settle()),
         protocol: match route.protocol {
             UpstreamProtocol::Http1 => Protocol::Http1,
             UpstreamProtocol::H2c => Protocol::H2c,

@@ -46,6 +46,7 @@ pub(super) fn routes<'a>(
                 path_prefix,
                 group: group.clone(),
                 request_timeout: plan.request_timeout,
+                run_limit: plan.function_timeout,
                 room: plan.room,
                 patience: plan.patience,
                 protocol: match plan.protocol {

@@ -30,6 +30,8 @@ pub struct RouteSpec {
     pub group: GroupId,
     /// Longest time from the arrival of a request at an instance to its response, in whole milliseconds.
     pub request_timeout: Duration,
+    /// Longest time that an instance works on a request, answered or not, in whole milliseconds; none: no limit.
+    pub run_limit: Option<Duration>,
     /// Requests that may wait for a slot at one front end.
     pub room: u32,
     /// How long one may wait, in whole milliseconds.

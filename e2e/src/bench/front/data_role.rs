@@ -101,6 +101,7 @@ fn route(host: &str, prefix: &str, group: &Group) -> proto::Route {
         path_prefix: prefix.to_owned(),
         group: group.name.to_owned(),
         request_timeout_ms: 230_000,
+        run_limit_ms: Some(230_000),
         waiting_room: Some(proto::WaitingRoom {
             max_requests: 10_000,
             max_ms: 60_000,

@@ -40,8 +40,10 @@ pub struct GroupSettings {
     /// From the request's arrival at an instance to the end of its response; upgraded connections and responses under way are not cut by it before
     /// their first byte. None: no limit.
     pub response_limit: Option<Duration>,
-    /// How long an instance may work on a request after the connection broke: function timeout and the time that bytes need to arrive.
+    /// How long an instance is taken to work on a request after the connection broke, bytes on their way included.
     pub linger: Duration,
+    /// How long an unanswered request that nobody waits for any more keeps its slot while its connection stands; none: until it is answered.
+    pub run_limit: Option<Duration>,
     /// HTTP towards the instances.
     pub protocol: Protocol,
     /// What a new instance is asked to find out whether it serves; none: an accepted connection is enough.
@@ -55,6 +57,7 @@ impl Default for GroupSettings {
             patience: Duration::from_secs(60),
             response_limit: Some(Duration::from_secs(230)),
             linger: Duration::from_secs(230 + 15),
+            run_limit: Some(Duration::from_secs(30 * 60 + 15)),
             protocol: Protocol::Http1,
             probe_path: Some("/".to_owned()),
         }

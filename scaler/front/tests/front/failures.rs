@@ -115,7 +115,7 @@ async fn a_response_that_does_not_start_in_time_is_a_timeout_and_keeps_the_slot(
     hub.add(1, instance.address, 1);
     let limits = GroupSettings {
         response_limit: Some(Duration::from_millis(100)),
-        linger: Duration::from_secs(60),
+        linger: Duration::from_millis(1),
         ..settings()
     };
     let front = Front::start(&hub, 1, limits).await;
@@ -217,6 +217,7 @@ async fn a_head_that_never_ends_is_a_timeout_too() {
     });
     let limited = GroupSettings {
         response_limit: Some(Duration::from_millis(200)),
+        run_limit: Some(Duration::from_millis(400)),
         probe_path: None,
         ..settings()
     };

@@ -683,6 +683,9 @@ pub struct Route {
     /// Name of the app, for metrics and logs.
     #[prost(string, tag = "9")]
     pub app: ::prost::alloc::string::String,
+    /// Longest time that an instance works on a request, answered or not, in milliseconds. Absent when there is no limit.
+    #[prost(uint32, optional, tag = "10")]
+    pub run_limit_ms: ::core::option::Option<u32>,
 }
 /// Requests that may wait for a slot at one front end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -254,6 +254,7 @@ pub(super) fn route() -> RouteSpec {
         path_prefix: "/".to_owned(),
         group: GroupId::new(GROUP),
         request_timeout: Duration::from_secs(230),
+        run_limit: Some(Duration::from_secs(230)),
         room: 10,
         patience: Duration::from_secs(60),
         protocol: UpstreamProtocol::Http1,

@@ -213,6 +213,9 @@ fn route(said: proto::Route) -> Result<RouteSpec, WireError> {
         path_prefix: said.path_prefix,
         group: GroupId::new(&said.group),
         request_timeout: Duration::from_millis(said.request_timeout_ms.into()),
+        run_limit: said
+            .run_limit_ms
+            .map(|limit| Duration::from_millis(limit.into())),
         room: room.max_requests,
         patience: Duration::from_millis(room.max_ms.into()),
         protocol,

@@ -130,13 +130,18 @@ fn data_role_says() -> impl Strategy<Value = DataRoleSays> {
 
 fn route() -> impl Strategy<Value = RouteSpec> {
     let names = ("[a-z.]{1,20}", "/[a-z/]{0,10}", "[a-z]{1,9}", "[a-z]{1,9}");
-    (names, group(), any::<([u32; 3], bool, bool)>()).prop_map(
-        |((host, path_prefix, namespace, app), group, ([timeout, room, patience], h2, open))| {
+    (names, group(), any::<([u32; 3], Option<u32>, bool, bool)>()).prop_map(
+        |(
+            (host, path_prefix, namespace, app),
+            group,
+            ([timeout, room, patience], run, h2, open),
+        )| {
             RouteSpec {
                 host,
                 path_prefix,
                 group,
                 request_timeout: Duration::from_millis(timeout.into()),
+                run_limit: run.map(|limit| Duration::from_millis(limit.into())),
                 room,
                 patience: Duration::from_millis(patience.into()),
                 protocol: if h2 {

@@ -113,6 +113,7 @@ fn route(route: &RouteSpec) -> proto::Route {
         path_prefix: route.path_prefix.clone(),
         group: route.group.as_str().to_owned(),
         request_timeout_ms: milliseconds(route.request_timeout),
+        run_limit_ms: route.run_limit.map(milliseconds),
         waiting_room: Some(proto::WaitingRoom {
             max_requests: route.room,
             max_ms: milliseconds(route.patience),
