@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod departures;
+mod gauge;
 mod lending;
 mod stranded;
 mod support;

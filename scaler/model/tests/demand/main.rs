@@ -1,5 +1,6 @@
 //! The number of instances follows the requests that all front ends have at one moment, exactly.
 
+mod reports;
 mod town;
 
 use std::ops::RangeInclusive;
