@@ -53,11 +53,11 @@ impl DataRole {
         for member in self.members.values() {
             match member.life {
                 Life::Left => {}
+                // What it held without having said so in this epoch is among what rests.
                 Life::Dead { .. } => {
                     let rows = leased(&member.lease);
                     demand.current += rows;
                     demand.unheard += rows;
-                    demand.incomplete |= !member.reported;
                 }
                 Life::Up => {
                     let need = member.needs.get(group);

@@ -92,6 +92,10 @@ fn capacity_that_rests_until_a_dead_front_end_is_accounted_for_is_replaced() {
     role.on_dead(FrontEndId(2), 0);
     let now = role.demand(&group(), 0);
     assert_eq!((now.current, now.certain, now.unheard), (3, 3, 2));
+    assert!(
+        !now.incomplete,
+        "all that it may have held is counted: nothing else is held up"
+    );
     role.on_outstanding(InstanceUid(1), 0, settle, settle);
     let now = role.demand(&group(), settle);
     assert_eq!((now.current, now.unheard), (1, 0));
